@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections import deque
 from http import HTTPStatus
+from itertools import islice
 from typing import Any, cast
 from uuid import uuid4
 
@@ -61,6 +62,8 @@ class Connection(asyncio.Protocol):
         self._answering_bytes = 0  # size of the request that the application has; 0: none
         self._held_bytes = 0
         self._sending = False
+        self._violation: Violation | None = None  # behind requests that are answered first
+        self._has_ended = False  # the client sends no more
 
     # asyncio's interface
 
@@ -75,15 +78,22 @@ class Connection(asyncio.Protocol):
             self._refuse(refusal, may_reply=True)
 
     def data_received(self, data: bytes) -> None:
-        if self.phase is Phase.CLOSING:
+        if self.phase is Phase.CLOSING or self._violation:
             return
         for start in range(0, len(data), SLICE):
             self._feed(data[start : start + SLICE])
             if self._uvicorn is None:
                 return
+            if self._violation:
+                break
         if self._waiting and not self._transport.is_closing():
             self._transport.pause_reading()
         self._settle()
+
+    def eof_received(self) -> bool:
+        """Keep the connection open while answers are due: the client may still read."""
+        self._has_ended = True
+        return self.phase is not Phase.CLOSING and not self._all_answered()
 
     def pause_writing(self) -> None:
         self._sending = True
@@ -105,12 +115,13 @@ class Connection(asyncio.Protocol):
     def _feed(self, piece: bytes) -> None:
         may_reply = self._all_answered()
         self._waiting += self._parser.feed(piece)
-        violation = self._parser.violation or self._hold()
+        self._violation = self._parser.violation
         if len(self._waiting) > PIPELINED:
             text = f"Expected at most {PIPELINED} requests ahead of their answers, got more; read the answers"
-            violation = violation or Violation(400, "pipelined", text)
-        if violation:
-            self._refuse(violation, may_reply=may_reply)
+            self._violation = Violation(400, "pipelined", text)
+            self._waiting = deque(islice(self._waiting, PIPELINED))
+        if not self._violation and (too_much := self._hold()):
+            self._refuse(too_much, may_reply=may_reply)
         else:
             self._answer_next()
 
@@ -119,6 +130,10 @@ class Connection(asyncio.Protocol):
             request = self._waiting.popleft()
             self._answering_bytes = len(request)
             self._uvicorn.data_received(request)
+        elif self._violation and self._all_answered():
+            self._refuse(self._violation, may_reply=True)
+        elif self._has_ended and self._all_answered():
+            self.close()
 
     def answered(self) -> None:
         """Start the next request once uvicorn's protocol has finished this one too."""
@@ -128,10 +143,11 @@ class Connection(asyncio.Protocol):
     def _resume(self) -> None:
         if self._uvicorn and not self._transport.is_closing():
             self._answer_next()
-            if not self._waiting:
-                self._transport.resume_reading()
-            self._hold()
-            self._settle()
+            if self._uvicorn:
+                if not self._waiting and not self._violation:
+                    self._transport.resume_reading()
+                self._hold()
+                self._settle()
 
     def _all_answered(self) -> bool:
         return not self._answering_bytes and not self._waiting

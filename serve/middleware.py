@@ -3,6 +3,7 @@
 import logging
 import re
 import time
+from ipaddress import ip_address
 from typing import Any
 from uuid import uuid4
 
@@ -68,7 +69,8 @@ class Counted:
             facts = {name: state[name] for name in ("request_id", "symbol", "version", "arm", "fell_back")}
             facts |= {"route": route, "status": status, "ms": round(seconds * 1000, 3)}
             if 400 <= status < 500 or status == 503:
-                _log_refusal(facts, str(state.get("reason", "refused")), scope)
+                peer = connection.address if connection else ""
+                _log_refusal(facts, str(state.get("reason", "refused")), _address(scope, peer))
             else:
                 quiet = route in PROBES and status == 200
                 log.log(logging.DEBUG if quiet else logging.INFO, "answered", extra={"event": "answered", **facts})
@@ -76,7 +78,16 @@ class Counted:
                 connection.answered()
 
 
-def _log_refusal(facts: dict[str, Any], reason: str, scope: Scope) -> None:
+def _address(scope: Scope, peer: str) -> str:
+    """Return the client's address, which a proxy may have told; the peer's if what it has told is none."""
+    told = str((scope.get("client") or ("",))[0])
+    try:
+        return str(ip_address(told.partition("%")[0]))  # behind % stands any text
+    except ValueError:
+        return peer
+
+
+def _log_refusal(facts: dict[str, Any], reason: str, address: str) -> None:
     """Log a refusal, but only a few a minute of each status, so that repeated refusals fill no disk."""
     probe = facts["route"] in PROBES
     if (left_out := REFUSALS.admit((facts["status"], probe))) is None:
@@ -84,7 +95,6 @@ def _log_refusal(facts: dict[str, Any], reason: str, scope: Scope) -> None:
     if probe:
         log.info("answered", extra={"event": "answered", "left_out": left_out, **facts})
     else:
-        address = (scope.get("client") or ("",))[0]
         audit("request_refused", reason, level=logging.WARNING, address=address, left_out=left_out, **facts)
 
 

@@ -1,7 +1,6 @@
 """Requests that get no forecast: their refusals, and the replies to clients."""
 
 from collections.abc import Callable, Mapping
-from email.message import Message
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -13,6 +12,7 @@ from serve.platforms import NoInstances
 from serve.worker_pool import NoAnswer
 
 RETRY_S = 2
+LONGEST_CONTENT_TYPE = 200  # characters
 ACCEPTED = {"Accept-Encoding": "identity", "Accept": "application/json"}
 
 
@@ -45,10 +45,12 @@ def _check_content(request: Request) -> None:
         raise RequestRefused(415, f"Expected a body that is not encoded, got {got}; send it as it is")
     if not (given := request.headers.get("content-type")):
         return
-    header = Message()
-    header["Content-Type"] = given
-    kind, charset = header.get_content_type(), str(header.get_param("charset", "")).lower()
-    if not (kind == "application/json" or kind.endswith("+json")) or charset not in ("", "utf-8"):
+    kind, *parameters = (part.strip() for part in given[:LONGEST_CONTENT_TYPE].lower().split(";"))
+    charsets = [
+        value.strip('"') for name, _, value in (part.partition("=") for part in parameters) if name == "charset"
+    ]
+    is_json = kind == "application/json" or (kind.count("/") == 1 and kind.endswith("+json"))
+    if not is_json or len(given) > LONGEST_CONTENT_TYPE or charsets not in ([], ["utf-8"]):
         raise RequestRefused(
             415, f"Expected Content-Type: application/json in UTF-8, got {shown(given)}; send JSON with that header"
         )

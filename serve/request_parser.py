@@ -23,23 +23,26 @@ class RequestParser:
     def _begin(self) -> None:
         self._url, self._head, self._body = b"", bytearray(), bytearray()
         self._headers, self._header_bytes, self._overhead_bytes = 0, 0, 0
-        self._length, self._coded, self._expects = 0, False, False
+        self._length, self._coded, self._expects, self._hosts = 0, False, False, 0
 
     def feed(self, piece: bytes) -> list[bytes]:
-        """Return the requests that `piece` completes; `violation` is set if anything is wrong with it."""
+        """Return the requests that `piece` completes; `violation` is set if anything is wrong with what follows."""
         counted = self.begun + (self.reading is None)  # what begins later in this piece is counted from the next
         self._whole, self._piece_body_bytes = [], 0
         try:
             self._parser.feed_data(piece)
         except httptools.HttpParserUpgrade:
-            if self._length or self._coded:  # of which the parser makes the next request
+            if (self._length or self._coded) and not self.violation:  # of which the parser makes the next request
                 text = "Expected a request without Upgrade, got one with a body; set the client to HTTP/1.1"
                 self._violate(400, "upgrade", text)
+                self._whole.pop()
         except httptools.HttpParserError as error:
             self._violate(400, "malformed", f"Expected an HTTP/1.1 request, got another: {error}; correct the client")
         if self.begun <= counted:
             self._overhead_bytes += len(piece) - self._piece_body_bytes
             self._check_header_bytes(self._overhead_bytes)
+            if self._overhead_bytes > self._limits.header_bytes:
+                self._whole = []
         self.held_bytes = self.held_bytes + len(piece) if self.reading else 0
         return self._whole
 
@@ -74,6 +77,8 @@ class RequestParser:
             case b"expect":
                 self._expects = value.lower() == b"100-continue"
                 return
+            case b"host":
+                self._hosts += 1
             case b"content-length":
                 self._length = int(value)
             case b"transfer-encoding":
@@ -85,6 +90,9 @@ class RequestParser:
         self._version = self._parser.get_http_version()
         if self._version not in ("1.0", "1.1"):
             self._violate(505, "version", f"Expected HTTP/1.1, got {self._version}; set the client to HTTP/1.1")
+        self._expects = self._expects and self._version != "1.0"
+        if self._hosts > 1 or not (self._hosts or self._version == "1.0"):
+            self._violate(400, "malformed", f"Expected one header Host, got {self._hosts}; correct the client")
         try:
             path = httptools.parse_url(self._url).path
         except httptools.HttpParserInvalidURLError:
@@ -100,6 +108,8 @@ class RequestParser:
 
     def on_message_complete(self) -> None:
         self.reading, self.held_bytes = None, 0
+        if self.violation:
+            return
         line = b"%b %b HTTP/%b\r\n" % (self._parser.get_method(), self._url, self._version.encode())
         self._whole.append(b"".join([line, self._head, b"\r\n", self._framed_body()]))
 

@@ -420,6 +420,8 @@ NO_HTTP = {
     "no target": b"GET  HTTP/1.1\r\n\r\n",
     "bytes in the URL": b"GET /\xc3\xa9 HTTP/1.1\r\n\r\n",
     "a tunnel": b"CONNECT here:80 HTTP/1.1\r\n\r\n",
+    "no host": b"GET /health HTTP/1.1\r\n\r\n",
+    "two hosts": GET + b"Host: there\r\n\r\n",
     "an upgrade with a body": POST + b"Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\n{}",
 }
 
@@ -441,6 +443,21 @@ def test_http_1_0_is_answered_and_closed(server: Server, window: Body) -> None:
     head = b"POST /predict HTTP/1.0\r\nContent-Length: %d\r\n\r\n" % len(body)
     assert status_of(talk(server, head + body)) == 200
     assert status_of(talk(server, b"GET /info HTTP/1.0\r\n\r\n")) == 200
+    head = b"POST /predict HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+    assert status_of(talk(server, head, b"{}")) == 422
+
+
+def test_whoever_has_sent_all_is_answered_though_it_closes_its_side(server: Server, window: Body) -> None:
+    body = json.dumps(window).encode()
+    with connect(server) as client:
+        client.sendall(POST + b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+        client.shutdown(socket.SHUT_WR)
+        assert status_of(read_all(client)) == 200
+
+
+def test_what_is_no_request_is_refused_when_the_requests_before_it_are_answered(server: Server) -> None:
+    reply = talk(server, GET + b"\r\n" + GET + b"\r\nBAD\r\n\r\n")
+    assert re.findall(rb"HTTP/1.1 (\d+)", reply) == [b"200", b"200", b"400"]
 
 
 def test_an_upgrade_that_is_offered_is_left_alone(server: Server) -> None:
@@ -465,10 +482,14 @@ def test_an_upgrade_that_is_offered_is_left_alone(server: Server) -> None:
         {"Content-Type": "text/plain"},
         {"Content-Type": "application/x-www-form-urlencoded"},
         {"Content-Type": "application/json; charset=utf-16"},
+        {"Content-Type": 'application/json; "' + ";" * 60_000},
+        {"Content-Type": "application/json; charset*" + "9" * 4301 + "*=x"},
     ],
 )
 def test_a_body_that_is_encoded_or_no_json_by_its_headers_is_refused(server: Server, headers: dict[str, str]) -> None:
+    started = time.monotonic()
     response = server.client.post("/predict", content=b"{}", headers=headers)
+    assert time.monotonic() - started < 2
     assert response.status_code == 415
     assert response.json()["reason"].startswith("Expected ")
     close = b"Transfer-Encoding: gzip, chunked\r\nConnection: close\r\n\r\n0\r\n\r\n"

@@ -191,7 +191,8 @@ def test_a_request_is_followed_from_http_to_the_ledger(server: Server, silver: S
 
 
 def test_who_is_refused_again_and_again_fills_no_disk(server: Server) -> None:
-    with httpx.Client(base_url=server.client.base_url, trust_env=False) as stranger:
+    forged = {"X-Forwarded-For": "no address"}
+    with httpx.Client(base_url=server.client.base_url, trust_env=False, headers=forged) as stranger:
         for _ in range(40):
             assert stranger.get("/forecast", params={"symbol": "XAGUSD"}).status_code == 401
     wait_for(lambda: of("request_refused", lines_of(server)))
