@@ -1,9 +1,14 @@
-"""Response headers for browsers: no content of other hosts, no display in frames, cookies for this site only."""
+"""Response headers for browsers: no content of other hosts, no display in frames, cookies for this site only. And what
+the libraries log of requests.
+"""
 
+import logging
 from typing import Any
 
 from tornado.httputil import HTTPHeaders
 from tornado.web import OutputTransform, RequestHandler
+
+from lstm_ts.logs import RateLimit
 
 # Panel and Bokeh write scripts and styles into their pages, and make functions of text (callbacks, formatters).
 POLICY = (
@@ -37,3 +42,18 @@ class SiteCookies(RequestHandler):
         encrypted = self.request.protocol == "https"
         site: dict[str, Any] = {"httponly": True, "samesite": "Lax", "secure": encrypted}
         super().set_cookie(name, value, *args, **site | attributes)
+
+
+class RareLines(logging.Filter):
+    """Filter of a log handler: of each logger of Tornado and Bokeh ten lines a minute, since any client causes them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._limit = RateLimit(10)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.partition(".")[0] not in ("tornado", "bokeh"):
+            return True
+        if left_out := self._limit.admit(record.name):
+            record.left_out = left_out
+        return left_out is not None

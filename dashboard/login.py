@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 import secrets
 import time
 from collections import Counter
@@ -19,6 +20,7 @@ from lstm_ts.errors import ConfigError
 from lstm_ts.logs import RateLimit, audit
 
 PAGE = Environment(autoescape=True).from_string(Path(__file__).with_name("login.html").read_text())
+PATH = re.compile(r"/[!-\[\]-~]*")  # printable ASCII but blank and backslash
 DAYS = 1  # that a log-in lasts
 WAITING = 4  # tries of one address that wait for its pause to end; more are refused
 WRONG = "Expected your user name and password, got others; try again."
@@ -101,8 +103,8 @@ class LoginHandler(SiteCookies):
 
 
 def _within(url: str) -> str:
-    """A path of this host, or the first page."""
-    return url if url.startswith("/") and not url.startswith(("//", "/\\", "/login")) else "/"
+    """A path of this host, or the first page. Browsers drop some characters, and take a backslash for a slash."""
+    return url if PATH.fullmatch(url) and not url.startswith(("//", "/login")) else "/"
 
 
 class PasswordProvider(BasicAuthProvider):

@@ -29,10 +29,12 @@ from omegaconf import DictConfig
 from panel.auth import AUTH_PROVIDERS
 from panel.pane import HTML
 from panel.template import Template
+from tornado.httpserver import HTTPServer
 from tornado.websocket import WebSocketClosedError
 
 from dashboard.client import Client
-from dashboard.headers import Secured, SiteCookies
+from dashboard.headers import RareLines, Secured, SiteCookies
+from dashboard.hosts import LOOPBACK, OwnHost
 from dashboard.login import PasswordProvider
 from dashboard.settings import DashboardSettings, Service, UploadLimits
 from dashboard.shell import import_later, shell
@@ -48,7 +50,6 @@ UPLOADS = "lstm_ts_uploads_"
 LOGIN_BYTES = 1 << 16  # of a request's body; uploads come over the websocket
 ORIGIN = re.compile(r"[^\s/:]+(:\d{1,5})?")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +135,13 @@ def set_up_panel(threads: int) -> None:
     pn.extension(*EXTENSIONS, nthreads=threads)
 
 
+def limit_lines() -> None:
+    """Keep what any client makes the libraries log within bounds."""
+    logging.getLogger("bokeh").propagate = True  # its own handler went when the log was set up
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(RareLines())
+
+
 def check(cfg: DictConfig) -> None:
     check_registry(cfg)
     check_url(cfg.service.url, "service.url such as http://127.0.0.1:8000 (LSTM_TS_SERVICE may give it)")
@@ -189,6 +197,7 @@ def main(cfg: DictConfig) -> None:
     auth = auth_of(cfg)
     check_port(cfg.host, cfg.port)
     set_up_panel(cfg.threads)
+    limit_lines()
     with exit_at_signals(), TemporaryDirectory(prefix=UPLOADS) as uploads:
         settings = read_settings(cfg, Path(uploads))
         client = Client(settings)
@@ -196,6 +205,8 @@ def main(cfg: DictConfig) -> None:
         log.info("The dashboard is on http://%s", address)
         import_later()
         signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # at which Panel ends its loop
+        if not auth:
+            HTTPServer.configure(OwnHost, origins=[str(origin) for origin in cfg.origins])
         with taking_port(address):
             pn.serve(
                 {"/": lambda: shell(client, settings)},

@@ -726,6 +726,13 @@ def test_threads_that_are_busy_at_once_do_not_hinder_each_other() -> None:
     second.__exit__(None, None, None)
 
 
+def test_another_hosts_name_is_refused_and_those_who_are_refused_fill_no_log(dashboard: Dashboard) -> None:
+    for _ in range(20):
+        reply = httpx.get(dashboard.url, headers={"Host": "evil.example"}, trust_env=False)
+        assert reply.status_code == 403
+    assert 0 < dashboard.log.read_text().count("403 GET /") <= 10
+
+
 def test_an_open_address_needs_authentication() -> None:
     with pytest.raises(ConfigError, match=r"auth\.basic or auth\.oauth\.provider with host=0\.0\.0\.0"):
         auth_of(compose("dashboard", "host=0.0.0.0"))

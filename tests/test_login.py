@@ -9,12 +9,34 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
 from tornado.web import Application
 
 from dashboard.attempts import ADDRESSES, LONGEST_S, Attempts, source_of
-from dashboard.headers import HEADERS, Secured
+from dashboard.headers import HEADERS, RareLines, Secured
+from dashboard.hosts import OtherHost
 from dashboard.login import WAITING, LoginHandler, PasswordProvider, Passwords
 from lstm_ts.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("host", "refused"),
+    [
+        ("127.0.0.1:5006", False), ("[::1]:5006", False), ("10.0.0.1", False), ("LOCALHOST:5006", False),
+        ("silver.example", False), ("evil.example:5006", True), ("127.0.0.1.evil.example", True),
+    ],
+)  # fmt: skip
+def test_a_request_to_a_name_that_is_not_this_dashboards_is_refused(host: str, refused: bool) -> None:
+    line = RequestStartLine("GET", "/", "HTTP/1.1")
+    request = HTTPServerRequest(start_line=line, headers=HTTPHeaders({"Host": host}))
+    assert (OtherHost(["silver.example:443"]).match(request) is not None) == refused
+
+
+def test_lines_that_any_client_causes_are_few() -> None:
+    rare = RareLines()
+    made = [logging.makeLogRecord({"name": name}) for name in ["bokeh.server.views.ws", "dashboard"] * 30]
+    assert sum(map(rare.filter, made)) == 10 + 30
+
 
 Post = Callable[..., Awaitable[httpx.Response]]
 
@@ -112,7 +134,20 @@ def test_the_cookie_of_a_log_in_is_for_this_site_alone(scheme: str) -> None:
 
 @pytest.mark.parametrize(
     ("query", "place"),
-    [("?next=/%3Fpage=data", "/?page=data"), ("?next=//evil.example", "/"), ("?next=https://evil.example", "/")],
+    [
+        ("?next=/%3Fpage=data", "/?page=data"),
+        *(
+            (f"?next={other}", "/")
+            for other in (
+                "//evil.example",
+                "https://evil.example",
+                "/%09/evil.example",
+                "/%5Cevil.example",
+                "/%0A/x",
+                "/é",
+            )
+        ),
+    ],
 )
 def test_a_log_in_leads_to_a_page_of_this_host(query: str, place: str) -> None:
     async def work(post: Post) -> None:
