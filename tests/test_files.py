@@ -131,6 +131,18 @@ def test_the_hour_that_autumn_repeats_is_told_apart_in_either_order(
     assert rejects_of(found) == []
 
 
+@pytest.mark.parametrize("newest_first", [1, -1])
+@pytest.mark.parametrize("cut", [2, 3, 4, 5])
+def test_the_hour_that_autumn_repeats_may_be_cut_between_files(tmp_path: Path, cut: int, newest_first: int) -> None:
+    lines = priced(*AUTUMN).splitlines()
+    for name, part in (("a.csv", lines[:cut]), ("b.csv", lines[cut:])):
+        (tmp_path / name).write_text("\n".join(part[::newest_first]))
+    found = batches(tmp_path / "*.csv", "America/New_York")
+    assert stamps_of(found) == AUTUMN_UTC and bars_of(found)["close"].to_list() == [1, 2, 3, 4, 5, 6]
+    passes = [note[-11:] for batch in found for note in batch.notes if "begins in the hour" in note]
+    assert passes == (["second pass"] if cut in (3, 4) else [])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("newest_first", [False, True])
 @pytest.mark.parametrize("minutes", [1, 15, 30, 60])

@@ -110,7 +110,7 @@ def scan_file(
     *,
     zone: Zone | None,
     span: tuple[datetime, datetime],
-    before: int | None,
+    before: tuple[int, int] | None,
     stored: Callable[[Times], int | None],
     at_close: bool,
     keep_spikes: bool,
@@ -118,7 +118,7 @@ def scan_file(
 ) -> ScannedFile:
     """Spool all rows of a file, and find its spacing and its damaged rows.
 
-    before     spacing of the previous file
+    before     spacing and last stamp of the previous file
     stored     returns the spacing of what is stored about some stamps
     on_rows    called with the number of rows of each block
 
@@ -135,7 +135,7 @@ def scan_file(
         on_rows(rows.height)
     in_order_N = np.concatenate(stamps)
     out_of_order = find_out_of_order(in_order_N) if not opened.ticks else np.empty(0, np.int64)
-    resolved_N = _physical(repeated.resolve(), ticks=opened.ticks)
+    resolved_N = _physical(repeated.resolve(before[1] if before else 0), ticks=opened.ticks)
     stamps_N = _unique(np.concatenate([np.delete(in_order_N, out_of_order), resolved_N]))
     isolated = find_isolated(stamps_N)
     stamps_N = _within(stamps_N, isolated, span)
@@ -144,8 +144,9 @@ def scan_file(
     spacing = MINUTE_US
     if len(stamps_N) and not opened.ticks:
         named = next(iter(map(parse_period, opened.periods)), None)
-        spacing = _spacing(stamps_N, path, named, lambda: before or stored(stamps_N), opened.notes)
+        spacing = _spacing(stamps_N, path, named, lambda: before[0] if before else stored(stamps_N), opened.notes)
     shift = spacing if at_close else 0
+    opened.notes.extend(repeated.notes(path))
     parts = (path, spool, repeated, opened.ticks, spacing, last - shift, span, now, opened.notes, isolated, shift)
     volumes = any(traded for traded, _ in kinds) or not any(moves for _, moves in kinds)
     file = ScannedFile(*parts, volumes, out_of_order=out_of_order)

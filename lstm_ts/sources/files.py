@@ -69,9 +69,7 @@ class Files:
         """
         self.on_rows: Callable[[int], None] = lambda rows: None  # called with the number of rows of each block
         self.on_read: OnRead = lambda rows: None  # see open_chunks
-        self.stored: Callable[[Times], int | None] = lambda stamps_N: (
-            None
-        )  # returns the spacing of the stored bars around
+        self.stored: Callable[[Times], int | None] = lambda stamps_N: None  # spacing of the stored bars around
         if not (isinstance(price_factor, float | int | np.number) and price_factor > 0 and math.isfinite(price_factor)):
             raise ConfigError(f"Expected a positive number, got source.price_factor={price_factor!r}")
         if batch_rows < 1:
@@ -103,7 +101,7 @@ class Files:
         first, last = start or datetime.min.replace(tzinfo=UTC), end or datetime.max.replace(tzinfo=UTC)
         overlaps: defaultdict[int, Overlap] = defaultdict(Overlap)
         self._borders = Borders()
-        before: int | None = None
+        before: tuple[int, int] | None = None
         sides: set[str] = set()
         for path in self._find():
             parts, others = self._open(path), list[OtherSymbol]()
@@ -114,7 +112,7 @@ class Files:
                     except OtherSymbol as error:
                         others.append(error)
                         continue
-                    before = file.spacing
+                    before = file.spacing, file.last + file.shift
                     sides |= part.sides
                     check_sides(sides, path)
                     yield from self._read_part(file, overlaps[file.spacing])
@@ -122,7 +120,11 @@ class Files:
                 raise others[0]
             if others:
                 notes = tuple(map(describe_left_out, others))
-                yield BarBatch(pl.DataFrame(schema=BAR_SCHEMA), minutes=(before or MINUTE_US) // MINUTE_US, notes=notes)
+                yield BarBatch(
+                    pl.DataFrame(schema=BAR_SCHEMA),
+                    minutes=(before[0] if before else MINUTE_US) // MINUTE_US,
+                    notes=notes,
+                )
 
     def _read_part(self, file: ScannedFile, overlap: Overlap) -> Iterator[BarBatch]:
         evidence = FileEvidence()
@@ -142,7 +144,9 @@ class Files:
             on_read=self.on_read,
         )
 
-    def _scan(self, opened: Chunks, spool: Spool, span: tuple[datetime, datetime], before: int | None) -> ScannedFile:
+    def _scan(
+        self, opened: Chunks, spool: Spool, span: tuple[datetime, datetime], before: tuple[int, int] | None
+    ) -> ScannedFile:
         path = Path(opened.name)
         if opened.ticks and self.at_close:
             raise ConfigError(f"Expected source.stamps=open for ticks, which do not close, got close for {path}")

@@ -1,12 +1,14 @@
 """Stamps without an offset in the hour that autumn repeats: which of its two passes each row belongs to.
 
 The order of the rows of the whole file decides: where a file goes forward, the stamp that steps back begins the second
-pass. A file with the newest row first is read backwards. In any other order the stamps are ambiguous.
+pass. A file with the newest row first is read backwards. In any other order the stamps are ambiguous. A file that
+begins in the hour continues the file before it.
 
 Legend: N rows, D steps from row to row.
 """
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -25,9 +27,11 @@ class RepeatedHour:
     def __init__(self, *, ticks: bool) -> None:
         self._ticks = ticks
         self._steps = {within: np.zeros(2, np.int64) for within in (False, True)}  # forward, back; within the hour
+        self._first: bool | None = None  # the first row is ambiguous
         self._last: tuple[int, bool] | None = None
         self._ambiguous = [pl.DataFrame(schema={"ts": TS, "late": TS})]
         self._resolved = pl.Series(dtype=TS)
+        self.begun = ""  # which pass a file that begins in the hour begins with, if it has one alone
 
     def add(self, rows: pl.DataFrame) -> pl.Series:
         """Stamps of the good rows that are not ambiguous.
@@ -36,22 +40,44 @@ class RepeatedHour:
         """
         good = rows.filter(pl.col("reason").is_null())
         ambiguous = good["late"].is_not_null()
+        if self._first is None and len(ambiguous):
+            self._first = bool(ambiguous[0])
         self._count_steps(good["stamp"].to_physical().to_numpy(), ambiguous.to_numpy())
         self._ambiguous.append(good.filter(ambiguous).select("ts", "late"))
         return good["ts"].filter(~ambiguous)
 
-    def resolve(self) -> pl.Series:
-        """Stamps of the ambiguous rows that the order distinguishes."""
+    def resolve(self, before: int) -> pl.Series:
+        """Stamps of the ambiguous rows that the order distinguishes.
+
+        before   the last stamp of the file before, microseconds
+        """
         forward, back = self._steps[False] if self._steps[False].any() else self._steps[True]
         share = forward / (forward + back) if forward + back else 1.0
         rows = pl.concat(self._ambiguous)
-        if share > 1 - IN_ORDER:
-            resolved = _resolve(rows, ticks=self._ticks)
-        else:
-            resolved = _resolve(rows.reverse(), ticks=self._ticks).reverse()
+        forwards = share > 1 - IN_ORDER
+        rows = rows if forwards else rows.reverse()
+        resolved = _resolve(rows, ticks=self._ticks)
         ordered = share >= IN_ORDER or share <= 1 - IN_ORDER
+        if ordered and (self._first if forwards else self._last and self._last[1]):
+            resolved = self._go_on(rows, resolved, before)
+        resolved = resolved if forwards else resolved.reverse()
         self._resolved = resolved if ordered else pl.Series([None], dtype=TS).new_from_index(0, rows.height)
         return self._resolved.drop_nulls()
+
+    def notes(self, file: Path) -> list[str]:
+        told = f"{file} begins in the hour that autumn repeats, taken as its {self.begun} pass"
+        alone = ": give it together with the file before it if it is the second"
+        return [told + alone * (self.begun == "first")] if self.begun else []
+
+    def _go_on(self, rows: pl.DataFrame, resolved: pl.Series, before: int) -> pl.Series:
+        """Take the night in which a file begins for the second pass, if the file before ends after it begins."""
+        night = rows["ts"].dt.truncate("1d")
+        first = night == night[0]
+        if not resolved.filter(first).eq_missing(rows["ts"].filter(first)).all():
+            return resolved
+        early, late = (rows[name].to_physical()[0] for name in ("ts", "late"))
+        self.begun = "second" if early <= before < late else "first"
+        return resolved.zip_with(~first, rows["late"]) if self.begun == "second" else resolved
 
     def apply(self, blocks: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
         """The blocks with the `ts` and the `reason` of their ambiguous rows."""
