@@ -20,6 +20,7 @@ from lstm_ts.market.bars import Broker, Source
 from lstm_ts.market.session import utc
 from lstm_ts.sources.backfill import Backfill, BackfillResult
 from lstm_ts.sources.delivery import IngestLimits
+from lstm_ts.sources.hourly_files import in_either_zone
 from lstm_ts.sources.ingestion import IngestResult, ingest
 from lstm_ts.sources.stored_series import SeriesLimits
 from lstm_ts.store.coverage import Status, compute_status, format_status, list_minutes
@@ -108,24 +109,29 @@ def _backfill(cfg: DictConfig, ledger: Ledger, broker: Broker) -> BackfillResult
 
 def _ingest_all(cfg: DictConfig, ledger: Ledger, source: Source) -> IngestResult:
     rejects_csv = run_folder() / "rejects.csv"
-    result = ingest(
-        source,
-        raw=raw_store(cfg),
-        processed=processed_store(cfg),
-        session=construct(cfg.symbol.session),
-        ledger=ledger,
-        symbol=cfg.symbol.name,
-        limits=IngestLimits(
-            min_minutes_share=cfg.min_minutes_share,
-            max_reject_share=cfg.max_reject_share,
-            max_mismatch=cfg.max_mismatch,
-            allow_level_change=cfg.allow_level_change,
-            allow_revisions=cfg.allow_revisions,
-        ),
-        rejects_csv=rejects_csv,
-        start=utc(cfg.span.start),
-        end=utc(cfg.span.end),
-    )
+
+    def attempt() -> IngestResult:
+        rejects_csv.unlink(missing_ok=True)
+        return ingest(
+            source,
+            raw=raw_store(cfg),
+            processed=processed_store(cfg),
+            session=construct(cfg.symbol.session),
+            ledger=ledger,
+            symbol=cfg.symbol.name,
+            limits=IngestLimits(
+                min_minutes_share=cfg.min_minutes_share,
+                max_reject_share=cfg.max_reject_share,
+                max_mismatch=cfg.max_mismatch,
+                allow_level_change=cfg.allow_level_change,
+                allow_revisions=cfg.allow_revisions,
+            ),
+            rejects_csv=rejects_csv,
+            start=utc(cfg.span.start),
+            end=utc(cfg.span.end),
+        )
+
+    result = in_either_zone(attempt, source)
     for folder, upsert in result.upserts.items():
         print(f"{source.name} → {folder}: {upsert.new:,} new, {upsert.same:,} the same, {upsert.revised:,} revised")
     if result.repeated:

@@ -130,6 +130,24 @@ def test_a_file_of_two_levels_gives_no_forecast_and_one_damaged_row_is_left_out(
         read_hourly_bars(jump, silver, min_minutes_share=0.25, max_mismatch=0.02)
 
 
+def test_epochs_by_the_clock_of_a_server_are_read_in_the_zone_that_is_set(tmp_path, silver):
+    hours = silver.hours(datetime(2025, 1, 6, tzinfo=UTC), datetime(2025, 1, 20, tzinfo=UTC))["ts"]
+    server = (hours.dt.convert_time_zone("America/New_York").dt.replace_time_zone(None) + timedelta(hours=7)).dt.epoch(
+        "s"
+    )
+    (tmp_path / "h1.csv").write_text("time,open,high,low,close\n" + "".join(f"{ts},30,30,30,30\n" for ts in server))
+
+    def read(zone):
+        source = make_files(str(tmp_path / "h1.csv"), zone=zone)
+        return read_hourly_bars(source, silver, min_minutes_share=0.25, max_mismatch=0.02)[0]
+
+    assert read("America/New_York+7h")["ts"].to_list() == hours.to_list()
+    with pytest.raises(WrongZone, match=r"and as clock times of source\.zone=Asia/Tokyo they fit no better"):
+        read("Asia/Tokyo")
+    with pytest.raises(WrongZone, match=r"2 hours earlier would leave"):
+        read(None)
+
+
 def test_a_window_unlike_the_training_hours_is_flagged_by_the_rule_of_the_service():
     limits = Flags(stale_hours=2, missing_share=0.1, volatility=(0.25, 4.0))
     jump = "a close of 2000 is 100 times as much as their highest, 20"

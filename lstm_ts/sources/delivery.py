@@ -85,7 +85,7 @@ class Delivery:
         if self._replaces and not limits.allow_revisions:
             raise DataError(f"Expected {self._replaces}; {ANOTHER_SERIES}")
         warn_of_close_stamps(self._stamps, session, key="source.stamps")
-        remedy = ", or raise max_mismatch (1 allows any); nothing was stored"
+        remedy = ", or raise max_mismatch (1 allows any, such as extended hours); nothing was stored"
         mismatch = check_zone(session, pl.concat(self._counts), max_mismatch=limits.max_mismatch, remedy=remedy)
         minutes = pl.concat(self._minutes)
         came = pl.concat([minutes, *(batch.bars.select(LEVEL_SCHEMA.names()) for batch in self.longer)])

@@ -84,6 +84,8 @@ class Files:
         check_decimal(decimal)
         self.dates, self.decimal = dates, decimal
         self.zone = parse_zone(zone) if zone else None
+        self.utc_is_local = False  # stamps in UTC are clock times of the zone
+        self.zone_is_unread = False  # for stamps in UTC
         self.price_factor = price_factor
         self.batch_rows = batch_rows
         self.keep_spikes = keep_spikes
@@ -155,7 +157,7 @@ class Files:
             path,
             opened,
             spool,
-            zone=None if opened.utc else self._zone_of(opened, path),
+            zone=self._zone_of(opened, path),
             span=span,
             before=before,
             stored=self.stored,
@@ -177,9 +179,14 @@ class Files:
                 "source.price_factor=0.01 if they are hundredths of it, or take the unit out of the header"
             )
 
-    def _zone_of(self, opened: Chunks, path: Path) -> Zone:
-        """Return source.zone, or else the zone that the file names; note a difference, and a zone taken from a name."""
+    def _zone_of(self, opened: Chunks, path: Path) -> Zone | None:
+        """Return source.zone, or else the zone that the file names; None of stamps in UTC. Note what is not obvious."""
         zone = self.zone or opened.zone
+        if opened.utc:
+            self.zone_is_unread |= self.zone is not None and str(self.zone) != "UTC"
+            if not self.utc_is_local or self.zone is None:
+                return None
+            opened.notes.append(f"Stamps of {path} are taken as {zone} (source.zone): in UTC they fit no session")
         if zone is None:
             raise WrongZone(
                 f"Expected source.zone for {path}, whose stamps carry no time zone, got null; set it to an IANA name "

@@ -2,18 +2,22 @@
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import polars as pl
 
-from lstm_ts.errors import ConfigError, DataError
+from lstm_ts.errors import ConfigError, DataError, WrongZone
 from lstm_ts.market.bars import Source
 from lstm_ts.market.close_stamps import warn_of_close_stamps
 from lstm_ts.market.hours import check_hours
 from lstm_ts.market.session import Session
+from lstm_ts.sources.files import Files
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 def read_hourly_bars(
@@ -23,6 +27,37 @@ def read_hourly_bars(
 
     Raises    as `check_hours`
     """
+
+    def attempt() -> tuple[pl.DataFrame, int]:
+        return _read(source, session, min_minutes_share, max_mismatch)
+
+    return in_either_zone(attempt, source)
+
+
+def in_either_zone(attempt: Callable[[], T], source: Source) -> T:
+    """Take stamps in UTC that do not fit the sessions as clock times of source.zone, if these do.
+
+    MetaTrader's epochs count by the clock of its server.
+
+    attempt   reads the source and checks its bars
+    Raises    as `attempt`
+    """
+    try:
+        return attempt()
+    except WrongZone as error:
+        if not isinstance(source, Files) or not source.zone_is_unread:
+            raise
+        source.utc_is_local = True
+        try:
+            return attempt()
+        except DataError:
+            raise WrongZone(
+                f"{error}; the stamps count from 1970 or carry a zone, and as clock times of source.zone={source.zone} "
+                "they fit no better: correct that zone, or leave it out of the stamps"
+            ) from None
+
+
+def _read(source: Source, session: Session, min_minutes_share: float, max_mismatch: float) -> tuple[pl.DataFrame, int]:
     batches = list(source.read_batches())
     for note in (note for batch in batches for note in batch.notes):
         log.warning(note)
