@@ -18,7 +18,7 @@ from lstm_ts.sources.layout import Layout, find_zone
 from lstm_ts.sources.numbers import NO_PRICES, choose_decimal
 from lstm_ts.sources.parquet import Table, open_parquet, open_table
 from lstm_ts.sources.sides import carry_sides
-from lstm_ts.sources.symbols import SymbolFilter, check_name
+from lstm_ts.sources.symbols import SymbolFilter, check_name, check_titles
 from lstm_ts.sources.text_rows import parse
 from lstm_ts.sources.zones import Zone
 
@@ -80,7 +80,9 @@ def _open_parts(
     for text in find_texts(file, on_read):
         try:
             check_name(text.name, symbol, text.label)
-            layouts.append((text, recognise(first_lines(text, SAMPLE_LINES), file=text.label)))
+            layout = recognise(first_lines(text, SAMPLE_LINES), file=text.label)
+            check_titles(sorted(layout.skipped - {layout.first}), symbol, text.label)
+            layouts.append((text, layout))
         except (NoRows, UnknownFormat) as error:
             left_out.append(error)
     if not layouts:
@@ -164,7 +166,10 @@ def _column_notes(known: Table | Layout, zone: Zone | None, file: str) -> list[s
 
 
 def _symbol_column(known: Table | Layout) -> str:
-    return "symbol" if known.columns.symbol is None else known.names[known.columns.symbol]
+    at = known.columns.symbol
+    if at is None:
+        return "symbol"
+    return known.names[at] if isinstance(known, Table) or known.header else str(at + 1)
 
 
 def _named_sides(known: Table | Layout) -> set[str]:

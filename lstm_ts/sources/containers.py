@@ -5,6 +5,7 @@ Memory is bounded for any file: lines are read in blocks, and lines and workbook
 
 import codecs
 import gzip
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -34,10 +35,9 @@ KINDS = {
     b"\x89PNG": "a PNG picture", b"\xff\xd8\xff": "a JPEG picture", b"GIF8": "a GIF picture", b"%PDF": "a PDF document",
     b"SQLite format 3": "an SQLite database", b"\xd0\xcf\x11\xe0": "an old Excel file (xls)",
     b"ARROW1": "a Feather file", b"FEA1": "a Feather file", b"\x89HDF": "an HDF5 file", b"7z\xbc\xaf": "a 7z archive",
-    b"Rar!": "a RAR archive", b"BZh": "a bzip2 file", b"\xfd7zXZ": "an xz file", 
-    b"\x28\xb5\x2f\xfd": "a Zstandard file",
+    b"Rar!": "a RAR archive", b"BZh": "a bzip2 file", b"\xfd7zXZ": "an xz file",
+    b"\x28\xb5\x2f\xfd": "a Zstandard file", b"\x93NUMPY": "a NumPy array", b"ORC": "an ORC file",
     b"\x5d\x00\x00": "an LZMA file (such as Dukascopy's .bi5)",
-    b"\x93NUMPY": "a NumPy array", b"ORC": "an ORC file",
     b"Obj\x01": "an Avro file", b"PK\x05\x06": "an empty zip archive", b"\x80\x02": "a Python pickle",
     b"\x80\x03": "a Python pickle", b"\x80\x04": "a Python pickle", b"\x80\x05": "a Python pickle",
     b"\x7fELF": "a program", b"MZ": "a program", b"{": "JSON", b"[{": "JSON", b"[[": "JSON",
@@ -52,6 +52,10 @@ BYTE_ORDER_MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 
+# Bytes of a table that are read in twos or fours.
+TWO = "".join(chr(first | second << 8) for first in b"0123456789.,;:- \r\n" for second in b"0123456789.,;:- \r\n")
+OTHER_ENCODING = re.compile(rf"[\ufffd{re.escape(TWO)}]{{16}}")
+
 
 OnRead = Callable[[int], None]
 
@@ -62,7 +66,7 @@ class Text:
 
     label: str
     open: Callable[[], BufferedIOBase]
-    name: str = ""  # of a sheet, or of a file within an archive
+    name: str = ""  # of a sheet, or of a file within an archive, with its folders
     on_read: OnRead = lambda rows: None
 
 
@@ -126,7 +130,8 @@ def _in_archive(file: Path, on_read: OnRead) -> list[Text]:
     texts = sorted(name for name in names if not name.startswith(hidden) and not Path(name).name.startswith("."))
     if not texts:
         raise NoRows(f"Expected a text file in {file}, got none; leave it out of source.paths")
-    return [Text(f"{file}/{name}", partial(_open_member, archive, name), Path(name).stem, on_read) for name in texts]
+    named = {name: str(Path(name).with_suffix("")) for name in texts}
+    return [Text(f"{file}/{name}", partial(_open_member, archive, name), stem, on_read) for name, stem in named.items()]
 
 
 def _open_member(archive: zipfile.ZipFile, name: str) -> BufferedIOBase:
@@ -201,6 +206,11 @@ def read_lines(text: Text, block_rows: int) -> Iterator[pl.DataFrame]:
             piece = left + chunk
             cut = piece.rfind("\n") + 1 if chunk else len(piece)
             left, size = piece[cut:], size + cut
+            if opened.encoding.startswith(("utf-16", "utf-32")) and (odd := OTHER_ENCODING.search(piece)):
+                line = offset + len(held) + piece.count("\n", 0, odd.start())
+                raise UnknownFormat(
+                    f"Expected one encoding, got {text.label}, which changes it at line {line}; save it as UTF-8"
+                )
             if len(left) > LONGEST_LINE:
                 raise UnknownFormat(
                     f"Expected lines of at most {LONGEST_LINE:,} characters, got a longer one in {text.label}; "

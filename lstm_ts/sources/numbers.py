@@ -19,6 +19,7 @@ MULTIPLES = {"k": 1e3, "m": 1e6, "b": 1e9}
 MAX_SPREAD = 0.05  # of the close; more are points
 DECIMALS = ("comma", "point")
 LIKE_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}")
+APOSTROPHE = re.compile(r"\d['\u2019]\d{3}")
 APART = r"['\u{2019} \u{a0}\u{202f}]"  # thousands, beside the sign that is not the decimal one
 
 
@@ -50,7 +51,7 @@ def check_decimal(decimal: str | None) -> None:
         raise ConfigError(f"Expected source.decimal as {' or '.join(DECIMALS)} or null, got {decimal}")
 
 
-def choose_decimal(comma: bool | None, decimal: str | None, prices: Iterable[str], *, file: str) -> bool:
+def choose_decimal(comma: bool | None, decimal: str | None, prices: Sequence[str], *, file: str) -> bool:
     """Return whether commas are the decimal sign: by the prices, or by the option `decimal` if these leave it open.
 
     Raises    UnknownFormat: neither decides it
@@ -60,6 +61,12 @@ def choose_decimal(comma: bool | None, decimal: str | None, prices: Iterable[str
         raise UnknownFormat(
             f"Expected prices that show the decimal sign, got {price!r} in {file}, which may be a decimal or one of "
             f"thousands; set source.decimal=comma or source.decimal=point"
+        )
+    apart = next(filter(APOSTROPHE.search, prices), None)
+    if apart and decimal is None and not any("," in cell or "." in cell for cell in prices):
+        raise UnknownFormat(
+            f"Expected prices that tell thousands from 32nds, got {apart!r} in {file}; write decimals, or set "
+            "source.decimal=point if the apostrophe sets thousands apart"
         )
     return decimal == "comma" if comma is None else comma
 

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import polars as pl
@@ -33,19 +34,42 @@ class OtherSymbol(UnknownFormat):
 
 
 def check_name(name: str, symbol: str, label: str) -> None:
-    """Raises    OtherSymbol: a sheet or a file within an archive is named like another symbol, and not like this one"""
-    if other := other_symbol(name, symbol):
+    """name    of a sheet or of a file within an archive; its folders count where it says nothing itself
+
+    Raises    OtherSymbol: it is named like another symbol, and not like this one
+    """
+    for part in reversed(Path(name).parts):
+        if other := other_symbol(part, symbol):
+            raise OtherSymbol(
+                f"Expected rows of {symbol}, got those of {other} by the name of {label}; correct symbol, "
+                "or set source.symbol to that name"
+            )
+        if any(same_symbol(word, symbol) for word in _words(part)):
+            return
+
+
+def check_titles(lines: Iterable[str], symbol: str, label: str) -> None:
+    """lines   a vendor's own, beside the header
+
+    Raises    OtherSymbol: they name a pair in capitals, and not this symbol
+    """
+    words = [word for line in lines for word in re.split(r"[\s,;:=|\"']+", line) if word.isupper()]
+    if other := other_symbol(" ".join(words), symbol):
         raise OtherSymbol(
-            f"Expected rows of {symbol}, got those of {other} by the name of {label}; correct symbol, "
+            f"Expected rows of {symbol}, got those of {other} by the lines above the rows of {label}; correct symbol, "
             "or set source.symbol to that name"
         )
 
 
 def other_symbol(name: str, symbol: str) -> str | None:
     """Return the symbol that a name contains; None if it is this one, or none."""
-    words = [name, *re.split(r"[\s_\-.]+", name)]
+    words = _words(name)
     others = [word for word in words if guess_quote(word.replace("/", "").upper())]
     return others[0] if others and not any(same_symbol(word, symbol) for word in words) else None
+
+
+def _words(name: str) -> list[str]:
+    return [name, *re.split(r"[\s_\-.]+", name)]
 
 
 class SymbolFilter:
@@ -53,7 +77,7 @@ class SymbolFilter:
         self._symbol, self.file = symbol, file
         self.column = "symbol"  # as the file names it
         self._others: Counter[str] = Counter()
-        self._unfinished = 0
+        self._unfinished = self._finished = 0
         self._ours: dict[str, int] = {}
         self.periods: set[str] = set()  # whole once the rows have been read
         self.sides: set[str] = set()  # likewise
@@ -76,6 +100,7 @@ class SymbolFilter:
         if "complete" in rows.columns:
             finished = ~rows["complete"].str.to_lowercase().is_in(UNFINISHED).fill_null(False)
             self._unfinished += int((~finished).sum())
+            self._finished += int(finished.sum())
             rows = rows.filter(finished)
         return rows.drop("symbol", "period", "complete", "side", strict=False)
 
@@ -100,8 +125,13 @@ class SymbolFilter:
     def notes(self) -> list[str]:
         """Return notes on the rows that were left out.
 
-        Raises    UnknownFormat: all are of other symbols
+        Raises    UnknownFormat: all are of other symbols, or unfinished
         """
+        if self._unfinished and not self._finished:
+            raise UnknownFormat(
+                f"Expected finished bars in {self.file}, got {self._unfinished:,} that a column flags as unfinished; "
+                "leave that column out if it says something else"
+            )
         unfinished = f"{self._unfinished:,} rows of {self.file} are of unfinished bars and are left out"
         return [*self._notes_of_others(), *self._note_of_name(), *([unfinished] if self._unfinished else [])]
 
