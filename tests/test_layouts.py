@@ -47,8 +47,9 @@ def table(header: str, stamp: str, rest: str = PRICES + ",3", *, first: datetime
     return f"{header}\n" * bool(header) + "".join(rows)
 
 
-def epochs(per_second: int) -> str:
-    rows = [f"{int((FIRST + timedelta(minutes=i)).timestamp()) * per_second},{PRICES},3\n" for i in range(15)]
+def epochs(per_second: int, since_1970: int = 0) -> str:
+    seconds = [int((FIRST + timedelta(minutes=i)).timestamp()) + since_1970 for i in range(15)]
+    rows = [f"{second * per_second},{PRICES},3\n" for second in seconds]
     return "unix,open,high,low,close,volume\n" + "".join(rows)
 
 
@@ -94,6 +95,8 @@ READ = {
     "epoch milliseconds": epochs(1000),
     "epoch microseconds": epochs(1_000_000),
     "epoch nanoseconds": epochs(1_000_000_000),
+    "ticks of .NET": epochs(10_000_000, 62_135_596_800),
+    "Windows' FILETIME": epochs(10_000_000, 11_644_473_600),
     "a time that the header forgot": table("Date,Open,High,Low,Close,Volume", "%Y-%m-%d,%H:%M:%S"),
     "a comma at each row's end": table(BARS, "%Y-%m-%d %H:%M:%S", PRICES + ",3,"),
     "numbered rows": BARS + "\n" + "".join(f"{i},{row}\n" for i, row in enumerate(PLAIN.splitlines()[1:], 1)),
@@ -110,6 +113,9 @@ READ = {
     "decimal commas in quotes": table(BARS, "%Y-%m-%d %H:%M", '"29,5","29,6","29,4","29,55",3'),
     "decimal commas between tabs": PLAIN.replace(",", "\t").replace(".", ","),
     "a volume in thousands": table(BARS, "%Y-%m-%d %H:%M", PRICES + ",0.003K"),
+    "a volume in dollars before one in ounces": table(
+        "time,open,high,low,close,Volume (USD),Volume (XAG)", "%Y-%m-%d %H:%M", PRICES + ",88,3"
+    ),
     "a volume of the base currency": table(
         "time,open,high,low,close,quote volume,Volume BTC", "%Y-%m-%d %H:%M", PRICES + ",9,3"
     ),
@@ -134,6 +140,10 @@ READ = {
     "AM and PM beside a clock": table(f"date,time,AM/PM,{OHLCV}", "%Y-%m-%d,%I:%M:%S,%p"),
     "AM and PM beside a stamp": table(f"time,AM/PM,{OHLCV}", "%Y-%m-%d %I:%M,%p"),
     "AM and PM beside a clock of 24 hours": table(f"date,time,AM/PM,{OHLCV}", "%Y-%m-%d,%H:%M:%S,%p"),
+    "AM and PM under any name": table(f"date,time,Half,{OHLCV}", "%Y-%m-%d,%I:%M,%p"),
+    "AM and PM that the header forgot": table(f"date,time,{OHLCV}", "%Y-%m-%d,%I:%M,%p"),
+    "A and P beside a clock": table(f"date,time,A/P,{OHLCV}", "%Y-%m-%d,%I:%M,P"),
+    "P behind a clock": table(BARS, "%Y-%m-%d 2:%MP"),
     **{f"AM or PM in a column {name}": table(f"time,{name},{OHLCV}", f"%Y-%m-%d %H:%M,{half}")
        for name, half in (("settle", "PM"), ("session", "AM"), ("AM/PM", "AM"))},
     "an hour and a minute": table(f"date,hour,minute,{OHLCV}", "%Y-%m-%d,%H,%M"),
@@ -182,6 +192,13 @@ def test_each_kind_of_text_gives_the_same_bars(tmp_path: Path, text: str) -> Non
 def test_each_encoding_gives_the_same_bars(tmp_path: Path, text: str, encoding: str) -> None:
     (tmp_path / "bars.csv").write_bytes(text.encode(encoding))
     assert bars_of(read(tmp_path / "bars.csv")) == expected()
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_an_encoding_that_changes_on_the_way_is_refused(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "bars.csv").write_bytes(PLAIN.encode(encoding) + LATER.encode())
+    with pytest.raises(UnknownFormat, match=r"got .*bars\.csv, which changes it at line 17"):
+        read(tmp_path / "bars.csv")
 
 
 def test_bytes_of_latin_1_are_no_obstacle(tmp_path: Path) -> None:
@@ -270,6 +287,13 @@ def test_a_price_keeps_all_its_digits(tmp_path: Path) -> None:
 def test_thousands_may_be_set_apart(tmp_path: Path, price: str, value: float) -> None:
     (tmp_path / "bars.csv").write_text(table(BARS, "%Y-%m-%d %H:%M", ",".join([price] * 4 + ["3"])))
     assert bars_of(read(tmp_path / "bars.csv"))[0] == (FIRST, value, value, value, value, 3)
+
+
+@pytest.mark.parametrize("stamp", ["%Y-%m-%d 0:%M PM", "%Y-%m-%d 0:%M,PM"])
+def test_noon_may_be_zero_of_the_afternoon(tmp_path: Path, stamp: str) -> None:
+    header = f"time,half,{OHLCV}" if "," in stamp else BARS
+    (tmp_path / "bars.csv").write_text(table(header, stamp))
+    assert bars_of(read(tmp_path / "bars.csv")) == expected(first=FIRST.replace(hour=12))
 
 
 def test_midnight_may_be_24_hours_or_a_date_alone(tmp_path: Path) -> None:
@@ -630,6 +654,39 @@ REFUSED = {
     "hours without minutes": (table("date,time,open,high,low,close,volume", "%Y-%m-%d,14"), "such as 1400 or 140000"),
     "no stamp": (table("what,open,high,low,close,volume", "x"), "a column of time stamps"),
     "two layouts": (PLAIN + "close,low,high,open,volume,time\n", "got another header in line 17"),
+    "a word for AM or PM": (table(BARS, "%Y-%m-%d 02:%M NM"), "got 'NM' beside clocks up to 12"),
+    "twelve hours": (
+        BARS + "".join(f"\n2025-01-07 {h:02}:{m},{PRICES},3" for h in (10, 11, 12, 1, 2, 3, 4) for m in (10, 40)),
+        "clocks of 24 hours, or AM and PM beside them, got such that go from 12:59 back to 1:00",
+    ),
+    "prices in 32nds": (
+        table(BARS, "%Y-%m-%d %H:%M", "113'000,113'010,112'310,113'000,3"),
+        'that tell thousands from 32nds, got "113\'000"',
+    ),
+    "a day and its milliseconds": (
+        f"date,ms_of_day,{OHLCV}" + "".join(f"\n2025-01-07 00:00:00,{i * 60_000},{PRICES},3" for i in range(15)),
+        "without a time of day in .*, and '840000' in column ms_of_day, which is not read; write that time into",
+    ),
+    "a day and the number of its bar": (
+        f"time,bar,{OHLCV}" + "".join(f"\n2025-01-07 00:00,{i},29,40,28,{30 + i / 10},3" for i in range(15)),
+        "got 1 bars and 14 again with other prices",
+    ),
+    "prices that pandas has numbered": (
+        table(
+            "time,Open,High,Low,Close,Open.1,High.1,Low.1,Close.1", "%Y-%m-%d %H:%M", f"2650,2651,2649,2650,{PRICES}"
+        ),
+        "Expected one column open, got 2",
+    ),
+    "from and to": (
+        BARS + "".join(f"\n2025-01-07 09:{i:02}-09:{i + 1:02},{PRICES},3" for i in range(15)),
+        "got '2025-01-07 09:00-09:01' in column time",
+    ),
+    "unfinished bars": (table(f"{BARS},final", "%Y-%m-%d %H:%M", f"{PRICES},3,0"), "got 15 that a column flags as unf"),
+    "Yahoo's other ticker": (
+        READ["Yahoo's three lines"].replace("X,X,X,X,X", ",".join(["XAUUSD=X"] * 5)),
+        "Expected rows of XAGUSD, got those of XAUUSD by the lines above the rows",
+    ),
+    "a contract without a header": (table("", "%Y-%m-%d,%H:%M", f"{PRICES},33,8,SIZ15"), "15 of SIZ15 in column 9 of"),
     "a column too many": (table(BARS, "%Y-%m-%d %H:%M,x,y"), "Expected 6 columns as the header names them, got rows"),
 }
 
@@ -752,6 +809,7 @@ def test_every_file_of_an_archive_and_every_sheet_is_read(tmp_path: Path, conten
         (zipped(a_csv=PLAIN, b_png=b"\x89PNG" + bytes(9)), "got a PNG picture"),
         (workbook(Info=[["Made by X"], ["in 2025"]], Bars=cells_of(PLAIN)), "got .*Info that begins"),
         (workbook(XAUUSD=cells_of(GOLD), XAGUSD=cells_of(PLAIN)), r"got those of XAUUSD by the name of .*bars/XAUUSD"),
+        (zipped(**{"XAGUSD/a_csv": PLAIN, "XAUUSD/b_csv": GOLD}), "got those of XAUUSD by the name of .*XAUUSD/b.csv"),
         (zipped(DAT_XAUUSD_M1=GOLD, DAT_XAGUSD_M1=PLAIN), r"got those of XAUUSD by the name of .*DAT.XAUUSD.M1"),
         (
             zipped(a_csv=PLAIN, b_csv=GOLD.replace("\n", ",XAUUSD\n").replace("volume,XAUUSD", "volume,symbol")),
@@ -834,6 +892,7 @@ FRAME = pl.DataFrame(
 )
 STAMP = pl.col("ts")
 PARQUETS = {
+    "ticks of .NET": FRAME.with_columns((STAMP.dt.epoch("s") + 62_135_596_800) * 10_000_000),
     "milliseconds": FRAME.with_columns(STAMP.dt.epoch("ms")),
     "seconds as floats": FRAME.with_columns(STAMP.dt.epoch("s").cast(pl.Float64)),
     "text": FRAME.with_columns(STAMP.dt.strftime("%Y-%m-%d %H:%M")),

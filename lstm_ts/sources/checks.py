@@ -1,6 +1,6 @@
 """Checks of the rows of a file, each by itself and beside the others of its file."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lstm_ts import clock
 from lstm_ts.errors import UnknownFormat
 from lstm_ts.market.bars import FIRST_YEAR, PRICES, TS, reject_reason
-from lstm_ts.market.spacing import MINUTE_US, Times
+from lstm_ts.market.spacing import HOUR_US, MINUTE_US, Times
 from lstm_ts.sources.layout import SHOWN_CHARS
 from lstm_ts.sources.zones import Zone
 
@@ -21,6 +21,7 @@ ISOLATED_SHARE = 1e-3  # of a file's bars, or one: fewer on the far side of such
 WRONG_DAY = 23 * 60 * MINUTE_US  # at least, for a wrong day, by which a row breaks the order of its file
 NEAR = 0.1  # of that break: what may lie between the rows about it
 BULK = 10  # bars that others can be far from
+DAY_US = 24 * HOUR_US
 
 
 def check_rows(raw: pl.DataFrame, zone: Zone | None, *, ticks: bool, now: datetime) -> pl.DataFrame:
@@ -97,3 +98,19 @@ def find_out_of_order(stamps_N: Times) -> NDArray[np.int64]:
     shortest = np.minimum(abs(there), abs(back))
     found: NDArray[np.int64] = 1 + np.flatnonzero((shortest >= WRONG_DAY) & (abs(there + back) <= NEAR * shortest))
     return found if len(found) <= max(1, ISOLATED_SHARE * len(stamps_N)) else found[:0]
+
+
+def check_clock(stamps_N: Times, blocks: Callable[[], Iterable[pl.DataFrame]], file: Path) -> None:
+    """stamps_N   in the order of the file, microseconds; blocks   returns its rows, with `stamp`
+
+    Raises    UnknownFormat: a clock of 12 hours without AM and PM, which goes from 12:59 back to 1:00 every day
+    """
+    steps_D = np.diff(stamps_N)
+    steps_D = steps_D if 2 * (steps_D > 0).sum() > len(steps_D) else -steps_D
+    turns = ((steps_D > -12 * HOUR_US) & (steps_D <= -11 * HOUR_US)).sum()
+    daily = turns and 2 * turns >= len(np.unique(stamps_N // DAY_US))
+    if daily and not any((rows["stamp"].dt.hour() > 12).any() for rows in blocks()):
+        raise UnknownFormat(
+            f"Expected clocks of 24 hours, or AM and PM beside them, got such that go from 12:59 back to 1:00 in "
+            f"{file}; write 24 hours"
+        )

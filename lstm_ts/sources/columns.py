@@ -8,7 +8,7 @@ from lstm_ts.errors import UnknownFormat
 from lstm_ts.market.bars import PRICES
 from lstm_ts.market.prices import CURRENCIES
 from lstm_ts.sources.numbers import NANOS
-from lstm_ts.sources.stamp_columns import find_stamps
+from lstm_ts.sources.stamp_columns import find_stamps, find_unread_clock
 from lstm_ts.sources.stamps import ABBREVIATIONS, UTC_NAMES, Stamp
 from lstm_ts.sources.symbol_column import find_symbol
 
@@ -29,7 +29,8 @@ PERIOD_NAMES = ("timeframe", "per", "period", "interval", "tf", "granularity", "
 SIDE_NAMES = ("side", "quote side", "quote type", "price type", "offer side")
 SIDES = ("bid", "ask", "mid")
 ZONE_COLUMN = re.compile(r"(time ?)?(zone|tz)|(utc|gmt|tz|zone) offset")
-QUOTES = {*CURRENCIES.lower().split(), "usdt", "usdc", "busd"}  # that a volume of money is in
+# That a volume of money is in.
+QUOTES = {*CURRENCIES.lower().split(), *("usdt", "usdc", "busd", "$", "us$", "€", "£", "¥")}
 
 NO_UNIT = re.compile(
     r"(?!USX|GBX|EUX|ZAC|ILA|CENT)([A-Z\d][A-Z\d/:=.]+|[$€£¥]|US[$])([ /].*)?|(?i:bid|ask|mid|last|price)"
@@ -65,6 +66,7 @@ class Columns:
     zone: str = ""  # the name of a column of zones or offsets, which is not read
     noon: bool = False  # see StampColumns
     utc: bool = False  # likewise
+    unread: str = ""  # names a clock beside stamps without a time of day, for a message
 
     @property
     def ticks(self) -> bool:
@@ -79,17 +81,24 @@ class Columns:
 
 
 def normalise(name: str) -> str:
-    """Return a column's name in lower case, without the vendor's quotes, numbers, dashes, units."""
-    name = re.sub(r"^\d+[ab]?\.\s+", "", name.strip(" \"'<>#\ufeff"))
+    """Return a column's name in lower case, without the vendor's quotes, numbers, dashes, units.
+
+    pandas' number of one that comes twice, as in Open.1, is left out too.
+    """
+    name = re.sub(r"^\d+[ab]?\.\s+|(?<=[A-Za-z])\.1$", "", name.strip(" \"'<>#\ufeff"))
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
     return re.sub(r"[\s_\-.]+", " ", re.sub(r"\s*[\[(].*[\])]$", "", name)).strip()
 
 
 def _has_unit(name: str) -> bool:
     """Test whether a name such as `Open (cents)` has a unit that is no currency; USX and GBX are hundredths of one."""
-    found = re.search(r"[\[(](.*)[\])]", name)
-    unit = found[1].strip() if found else ""
+    unit = _unit(name)
     return bool(unit) and NO_UNIT.fullmatch(unit) is None
+
+
+def _unit(name: str) -> str:
+    found = re.search(r"[\[(](.*)[\])]", name)
+    return found[1].strip() if found else ""
 
 
 def printable(names: Sequence[str]) -> str:
@@ -138,7 +147,8 @@ def find_columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Columns
     if found is None:
         return None
     stamp = found.at
-    rest = {name: i for i, name in reversed(list(enumerate(plain))) if i in cells and i not in stamp}
+    by_quote = sorted((i for i in cells if i not in stamp), key=lambda i: (_unit(names[i]).lower() in QUOTES, i))
+    rest = {plain[i]: i for i in reversed(by_quote)}
     volume, period = _find_volume(rest), _first(rest, PERIOD_NAMES)
     others = {i: plain[i] for i in cells if i not in (*stamp, volume, period)}
     return Columns(
@@ -157,7 +167,12 @@ def find_columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Columns
         zone=next((names[i] for i, name in others.items() if ZONE_COLUMN.fullmatch(name) and any(cells[i])), ""),
         noon=found.noon,
         utc=found.utc,
+        unread=_describe_unread(names, find_unread_clock(plain, cells, found)),
     )
+
+
+def _describe_unread(names: Sequence[str], found: tuple[int, str] | None) -> str:
+    return f", and {found[1]!r} in column {printable([names[found[0]]])}, which is not read" if found else ""
 
 
 def _first(positions: dict[str, int], names: Sequence[str]) -> int | None:

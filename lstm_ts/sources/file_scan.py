@@ -26,7 +26,7 @@ from lstm_ts.market.spacing import (
     format_duration,
     parse_period,
 )
-from lstm_ts.sources.checks import check_rows, find_isolated, find_out_of_order, kinds_of_bars, refuse
+from lstm_ts.sources.checks import check_clock, check_rows, find_isolated, find_out_of_order, kinds_of_bars, refuse
 from lstm_ts.sources.chunks import Chunks
 from lstm_ts.sources.repeated_hour import RepeatedHour
 from lstm_ts.sources.spikes import SPIKE, Continuity, Levels, Spikes
@@ -134,6 +134,8 @@ def scan_file(
         spool.add(rows)
         on_rows(rows.height)
     in_order_N = np.concatenate(stamps)
+    if not opened.ticks:
+        check_clock(in_order_N, lambda: spool.read(["stamp"]), path)
     out_of_order = find_out_of_order(in_order_N) if not opened.ticks else np.empty(0, np.int64)
     resolved_N = _physical(repeated.resolve(before[1] if before else 0), ticks=opened.ticks)
     stamps_N = _unique(np.concatenate([np.delete(in_order_N, out_of_order), resolved_N]))

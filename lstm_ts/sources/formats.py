@@ -4,7 +4,6 @@ A file with a header is read by its column names (`columns.py`), one without by 
 lines leave open, such as which number of 07/01/2025 is the month, is resolved by reading the whole file.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -12,19 +11,19 @@ import polars as pl
 
 from lstm_ts.errors import NoRows, UnknownFormat
 from lstm_ts.sources.cells import join_stamps, split_cells, split_line
-from lstm_ts.sources.columns import normalise, printable
+from lstm_ts.sources.columns import Columns, normalise, printable
 from lstm_ts.sources.day_order import date_pairs, day_first, with_order, year_first
 from lstm_ts.sources.headerless import without_header
 from lstm_ts.sources.headers import with_header
-from lstm_ts.sources.layout import HEADER_LINES, SEPARATORS, SHOWN_CHARS, Layout
-from lstm_ts.sources.stamps import recognise_stamp, with_seconds
+from lstm_ts.sources.layout import HEADER_LINES, SEPARATORS, SHOWN_CHARS, Layout, may_be_noon
+from lstm_ts.sources.stamp_parsing import parse_stamps
+from lstm_ts.sources.stamps import Stamp, recognise_stamp, with_seconds
 
 KNOWN_FORMATS = (
     "HistData ASCII M1, Dukascopy (web, node, ticks), MetaTrader 4, MetaTrader 5, Parquet, xlsx, or a header that "
     "names time, open, high, low, close, separated by comma, semicolon, tab or bar"
 )
 SAMPLE_LINES = 200
-CLOCK_LIKE = re.compile(r"\b(time|clock|hour|zeit|stunde)\b")
 DATES = ("dayfirst", "monthfirst")
 DAY_FIRST_NAMES = ("gmt time", "local time")  # Dukascopy's
 
@@ -40,6 +39,8 @@ def recognise(lines: Sequence[str], *, file: str) -> Layout:
     layout = with_header(sample, file=file) or without_header(sample, file=file)
     if layout is None:
         raise UnknownFormat(_explain(sample, file))
+    if layout.columns.stamps.clock and layout.columns.unread:
+        raise no_clock(layout.columns, file)
     return layout
 
 
@@ -64,11 +65,11 @@ def resolve_layout(layout: Layout, blocks: Iterable[pl.DataFrame], *, dates: str
     """
     pairs: set[tuple[int, int, int]] = set()
     longest, clock = 0, layout.columns.stamps.clock
-    stamps, unread = layout.columns.stamps, ""
+    stamps = layout.columns.stamps
+    late = not may_be_noon(stamps.label)
     for block in blocks:
-        cells = split_cells(block["text"], layout)
-        unread = unread or _unread_clock(cells, layout)
-        text = join_stamps(cells, layout)
+        text = join_stamps(split_cells(block["text"], layout), layout)
+        late = late or is_past_noon(text, stamps)
         if stamps.date == "dmy":
             pairs |= date_pairs(text)
         if stamps.digits == 4:
@@ -80,10 +81,9 @@ def resolve_layout(layout: Layout, blocks: Iterable[pl.DataFrame], *, dates: str
             if found and found.clock and found.date == stamps.date:
                 stamps, clock = found, True
     if not clock:
-        raise UnknownFormat(
-            f"Expected bars of an hour or less, got stamps without a time of day in {layout.file}{unread}; "
-            "export M1 or H1"
-        )
+        raise no_clock(layout.columns, layout.file)
+    if not late:
+        raise no_noon(stamps.label, layout.file)
     if stamps.digits == 4 and longest <= 2:
         raise UnknownFormat(
             f"Expected a clock such as 1400 or 140000, got one or two digits in {layout.file}; export hours and minutes"
@@ -96,13 +96,23 @@ def resolve_layout(layout: Layout, blocks: Iterable[pl.DataFrame], *, dates: str
     return replace(layout, columns=replace(layout.columns, stamps=stamps), settled=True)
 
 
-def _unread_clock(cells: Sequence[pl.Series], layout: Layout) -> str:
-    """Name a column beside the stamps that is named like a clock, with one of its cells; empty if there is none."""
-    named = (i for i, name in enumerate(layout.names) if CLOCK_LIKE.search(normalise(name)))
-    at = next((i for i in named if i not in layout.columns.stamp and cells[i].count()), None)
-    if at is None:
-        return ""
-    return f", and {cells[at].drop_nulls()[-1]!r} in column {printable([layout.names[at]])}, which is not read"
+def no_clock(columns: Columns, file: str) -> UnknownFormat:
+    return UnknownFormat(
+        f"Expected bars of an hour or less, got stamps without a time of day in {file}{columns.unread}; "
+        f"{'write that time into the stamps' if columns.unread else 'export M1 or H1'}"
+    )
+
+
+def is_past_noon(text: pl.Series, stamps: Stamp) -> bool:
+    """Test whether stamps have an hour beyond 12."""
+    return bool((parse_stamps(text, stamps).dt.hour() > 12).any())
+
+
+def no_noon(label: str, file: str) -> UnknownFormat:
+    return UnknownFormat(
+        f"Expected a zone behind the time, or AM and PM, got {label!r} beside clocks up to 12 in {file}; write 24 "
+        "hours, or AM and PM"
+    )
 
 
 def is_day_first(pairs: set[tuple[int, int, int]], name: str, dates: str | None, *, file: str) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from lstm_ts.errors import WrongZone
 from lstm_ts.sources.columns import Columns, named_zone
 from lstm_ts.sources.numbers import decimal_comma
+from lstm_ts.sources.stamps import ABBREVIATIONS
 from lstm_ts.sources.zones import Zone, parse_zone
 
 HEADER_LINES = 100  # a vendor's own lines precede a header
@@ -48,7 +49,7 @@ def finish_layout(layout: Layout, rows: Sequence[Sequence[str]]) -> Layout:
     prices = [row[i] for row in rows for i in columns.prices]
     # Where semicolons separate the cells, commas are the decimal sign of the country, but for formats without a header.
     comma = decimal_comma(prices, points_tell=not (layout.header and layout.separator == ";"))
-    settled = stamps.clock and stamps.digits != 4 and stamps.date != "dmy"
+    settled = stamps.clock and stamps.digits != 4 and stamps.date != "dmy" and not may_be_noon(stamps.label)
     zone = find_zone(layout.names, columns)
     return replace(layout, comma=comma, prices=tuple(prices), zone=zone, utc=stamps.utc or columns.utc, settled=settled)
 
@@ -59,6 +60,11 @@ def find_zone(names: Sequence[str], columns: Columns) -> Zone | None:
         return None
     label = columns.stamps.label or next(filter(None, (named_zone(names[i]) for i in columns.stamp)), "")
     return _header_zone(label)
+
+
+def may_be_noon(label: str) -> bool:
+    """Test whether a label behind a clock, such as NM, may stand for AM or PM: it names no known zone."""
+    return bool(label) and "/" not in label and label not in (*ABBREVIATIONS, *HEADER_ZONES)
 
 
 def _header_zone(label: str) -> Zone | None:

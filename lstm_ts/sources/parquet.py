@@ -13,8 +13,8 @@ from lstm_ts.market.bars import PRICES
 from lstm_ts.sources.columns import Columns, find_columns, printable
 from lstm_ts.sources.containers import OnRead
 from lstm_ts.sources.day_order import date_pairs, with_order
-from lstm_ts.sources.formats import is_day_first
-from lstm_ts.sources.layout import TICK_PRICES
+from lstm_ts.sources.formats import is_day_first, is_past_noon, no_clock, no_noon
+from lstm_ts.sources.layout import TICK_PRICES, may_be_noon
 from lstm_ts.sources.numbers import (
     NO_NUMBER,
     NO_PRICES,
@@ -102,6 +102,9 @@ def open_table(
     comma = choose_decimal(decimal_comma(prices), decimal, prices, file=name)
     utc = columns.stamps.utc or columns.utc
     table = Table(scan, name, total, names, columns, utc=utc, comma=comma, on_read=on_read)
+    texts = (table.texts(block) for block in table.blocks(batch_rows))
+    if may_be_noon(columns.stamps.label) and not any(is_past_noon(text, columns.stamps) for text in texts):
+        raise no_noon(columns.stamps.label, name)
     if columns.stamps.date == "dmy":
         pairs = {pair for block in table.blocks(batch_rows) for pair in date_pairs(table.texts(block))}
         first = is_day_first(pairs, names[columns.stamp[0]], dates, file=name)
@@ -128,10 +131,8 @@ def _recognise(name: str, schema: pl.Schema, sample: pl.DataFrame) -> Columns:
         raise UnknownFormat(
             f"Expected columns open, high, low, close and a column of time stamps, got {found} in {name}; rename them"
         )
-    if not columns.stamps.clock:
-        raise UnknownFormat(
-            f"Expected bars of an hour or less, got stamps without a time of day in {name}; export M1 or H1"
-        )
+    if columns.unread or not columns.stamps.clock:
+        raise no_clock(columns, name)
     return columns
 
 

@@ -6,7 +6,7 @@ import polars as pl
 from lstm_ts.errors import UnknownFormat
 from lstm_ts.market.bars import PRICES
 
-FEW = 10  # bars, of which most may come again
+FEW = 10  # rows, of which most may come again
 
 
 class SeenBars:
@@ -44,10 +44,11 @@ class SeenBars:
         """
         if not self._repeated:
             return []
-        if 2 * self._differing > len(self._stamps) >= FEW:
+        if 2 * self._differing > len(self._stamps) and len(self._stamps) + self._repeated >= FEW:
             raise UnknownFormat(
                 f"Expected one row for each bar, got {len(self._stamps):,} bars and {self._differing:,} again with "
-                f"other prices in {file}, as of two series; leave one of them in the file"
+                f"other prices in {file}, as of two series, or of days whose time is not read; leave one of them "
+                "in the file"
             )
         return [
             f"{file} has {self._repeated:,} bars again, {self._differing:,} of them with other prices; the last one in "

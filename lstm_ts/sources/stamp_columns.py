@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import time
 
 import polars as pl
 
@@ -30,8 +31,11 @@ CLOSING = re.compile(
 NO_STAMP = re.compile(r"(.+ )?(expiry|expiration|maturity|settlement)( .+)?")
 HOUR_NAMES = ("hour", "hr", "hour of day", "hour utc", "hh", "stunde")
 OF_AN_HOUR = (re.compile(r"min(ute)?s?|minuten?|mm|mi"), re.compile(r"sec(ond)?s?|ss|sekunden?"))  # beside an hour's
-NOON_NAME = re.compile(r"(am\W?pm|meridiem)?")
+NOON_NAME = re.compile(r"(am?\W?pm?|meridiem)?")
+NO_NOON = re.compile(r"(.+ )?(settle\w*|sessions?|expir\w+)( .+)?")  # AM or PM there is no half of a clock
 CLOCK_NAMES = ("time", "hhmm", "hhmmss", "timestamp", "time of day", "clock", "zeit")
+
+CLOCK_LIKE = re.compile(r"\b(time(?! zone)|clock|hour|zeit|stunde|of day)\b|^(minute|second)s?$")
 
 CLOCK_CELL = re.compile(
     r"(\d{1,2}:\d\d(:\d\d([.,:]\d+)?)?|\d{1,2}\.\d\d\.\d\d)"
@@ -57,6 +61,23 @@ def find_unread(names: Sequence[str], plain: Sequence[str], row: Sequence[str]) 
     """Return a column that is named like stamps, and one of its cells."""
     known = (i for i, name in enumerate(plain) if name and _rank(name) is not None and name not in PRICES)
     return next(((names[i], row[i]) for i in known), None)
+
+
+def find_unread_clock(
+    plain: Sequence[str], cells: Mapping[int, Sequence[str]], found: StampColumns
+) -> tuple[int, str] | None:
+    """Return a column named like a clock, and one of its cells, where the stamps are days or midnights alone."""
+    text = _join(cells, found.at, noon=found.noon)
+    if found.stamps.clock and not (len(text) > 1 and _are_midnights(text, found.stamps)):
+        return None
+    named = (i for i in cells if i not in found.at and CLOCK_LIKE.search(plain[i]))
+    filled = ((i, next(filter(None, reversed(cells[i])), "")) for i in named)
+    return next(((i, cell) for i, cell in filled if cell), None)
+
+
+def _are_midnights(text: pl.Series, stamps: Stamp) -> bool:
+    times = parse_stamps(text, stamps).dt.time().drop_nulls()
+    return (len(times) > 0 and bool((times == time()).all())) or _all(MIDNIGHT, text)
 
 
 def has_stamps(plain: Iterable[str]) -> bool:
@@ -90,7 +111,6 @@ def _find(plain: Sequence[str], cells: Mapping[int, Sequence[str]], utc: Collect
     others = [i for i in cells if i not in known]
     clocks = _varied([i for i in cells if _is_clock(plain[i], cells[i])], cells)
     clocks.sort(key=lambda i: plain[i] not in CLOCK_NAMES)
-    noon = next((i for i in cells if _is_noon(plain[i], cells[i])), None)
     hours, parts = ([], []) if clocks else _find_hours(plain, cells)
     clocks = clocks or hours
     shapes = {i: shape for i in known + others if (shape := _shape(cells[i]))}
@@ -103,10 +123,10 @@ def _find(plain: Sequence[str], cells: Mapping[int, Sequence[str]], utc: Collect
         utc_twins = [i for i in whole if i in utc and _is_twin(plain[i], [plain[j] for j in whole if j != i])]
         best = next((i for i in named if shapes[i].utc), (utc_twins or named or whole)[0])
         column = StampColumns((best,), shapes[best], utc=best in utc_twins)
-        return column if shapes[best].utc else _with_noon(column, noon, cells)
+        return column if shapes[best].utc else _with_noon(column, plain, cells)
     if days and clocks:
         combined = _combine(cells, (days[0], clocks[0], *parts), hours_only=bool(hours) and not parts)
-        if found := combined and _with_noon(combined, noon, cells):
+        if found := combined and _with_noon(combined, plain, cells):
             return found
     return next((StampColumns((i,), shapes[i]) for i in days if i in known), None)
 
@@ -158,21 +178,24 @@ def _is_hour(name: str, cells: Sequence[str]) -> bool:
     return name in HOUR_NAMES and _all(HOUR_CELL, cells)
 
 
-def _is_noon(name: str, cells: Sequence[str]) -> bool:
-    return NOON_NAME.fullmatch(name) is not None and any(cells) and _all(NOON_CELL, cells)
+def _find_noon(clock: int, plain: Sequence[str], cells: Mapping[int, Sequence[str]]) -> int | None:
+    """Return the column of AM and PM: by its name, or right of the clock, whatever its name."""
+    halves = [i for i in cells if any(cells[i]) and _all(NOON_CELL, cells[i]) and not NO_NOON.fullmatch(plain[i])]
+    return next((i for i in halves if NOON_NAME.fullmatch(plain[i])), clock + 1 if clock + 1 in halves else None)
 
 
 def _all(pattern: re.Pattern[str], cells: Iterable[str]) -> bool:
     return all(pattern.fullmatch(cell) for cell in cells if cell)
 
 
-def _with_noon(found: StampColumns, noon: int | None, cells: Mapping[int, Sequence[str]]) -> StampColumns | None:
+def _with_noon(found: StampColumns, plain: Sequence[str], cells: Mapping[int, Sequence[str]]) -> StampColumns | None:
     """Add a column of AM and PM, unless the clock has them, or 24 hours; None if the stamps cannot be read with it."""
+    noon = _find_noon(found.at[-1], plain, cells)
     if noon is None:
         return found
     text = _join(cells, found.at)
     hours = parse_stamps(text, found.stamps).dt.hour()
-    if _all(ENDS_IN_NOON, text) or ((hours == 0) | (hours > 12)).any():
+    if _all(ENDS_IN_NOON, text) or (hours > 12).any():
         return found
     stamps = recognise_stamp(_join(cells, (*found.at, noon), noon=True).drop_nulls().to_list())
     return replace(found, at=(*found.at, noon), stamps=stamps, noon=True) if stamps else None

@@ -14,6 +14,7 @@ from lstm_ts.sources.stamps import (
     EPOCHS,
     JOINT,
     OFFSET,
+    TICKS,
     Stamp,
 )
 
@@ -23,7 +24,7 @@ DAYS_TO_1970 = 25_569  # of Excel
 def parse_stamps(text: pl.Series, stamp: Stamp) -> pl.Series:
     """Parse texts as datetimes in microseconds: naive, or UTC if `stamp.utc`; null if a text has another form."""
     if stamp.date == "epoch":
-        return _parse_excel(text) if stamp.excel else _parse_epoch(text)
+        return _parse_excel(text) if stamp.excel else _parse_epoch(text, utc=stamp.utc)
     usual = _parse_usual(text, stamp)
     odd = usual.is_null() & text.is_not_null()
     if odd.any():
@@ -38,20 +39,22 @@ def _parse_excel(text: pl.Series) -> pl.Series:
     return (seconds * 1e6).cast(pl.Int64, strict=False).cast(pl.Datetime("us"))
 
 
-def _parse_epoch(text: pl.Series) -> pl.Series:
+def _parse_epoch(text: pl.Series, *, utc: bool) -> pl.Series:
     """Find the unit of each row by its digits: some vendors have changed theirs on the way."""
     text = text.str.strip_chars()
     whole = text.cast(pl.Int64, strict=False)
     other = text.set(whole.is_not_null(), None).cast(pl.Float64, strict=False)
     microseconds = pl.coalesce(_to_microseconds(pl.lit(whole)), _to_microseconds(pl.lit(other)).cast(pl.Int64))
-    return pl.select(microseconds).to_series().cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    return pl.select(microseconds).to_series().cast(pl.Datetime("us")).dt.replace_time_zone("UTC" if utc else None)
 
 
 def _to_microseconds(count: pl.Expr) -> pl.Expr:
-    return pl.coalesce(
+    ticks = (pl.when(count.is_between(*span)).then(count // 10 - start * 1_000_000) for span, start in TICKS.items())
+    epochs = (
         pl.when(count.is_between(10.0 ** (shortest - 1), 10.0**longest, closed="left")).then(count * factor // divisor)
         for (shortest, longest), (factor, divisor) in EPOCHS.items()
     )
+    return pl.coalesce(*ticks, *epochs)
 
 
 def _parse_usual(text: pl.Series, stamp: Stamp) -> pl.Series:
@@ -98,13 +101,13 @@ def _assemble(stamp: Stamp) -> pl.Expr:
     def number(name: str) -> pl.Expr:
         return pl.col(name).replace("", None).cast(pl.Int64, strict=False).fill_null(0)
 
-    noon = pl.col("p").str.to_uppercase().str.replace_all("[^APM]", "")
+    afternoon = pl.col("p").str.to_uppercase().str.starts_with("P")
     hour = (
-        pl.when(noon.is_null())
+        pl.when(afternoon.is_null())
         .then(number("H"))
-        .when(number("H").is_between(1, 12))
-        .then(number("H") % 12 + 12 * (noon == "PM"))
-        .when((number("H") > 12) == (noon == "PM"))
+        .when(number("H") <= 12)
+        .then(number("H") % 12 + 12 * afternoon)
+        .when(afternoon)
         .then(number("H"))
     )
     micro = pl.col("f").replace("", None).str.head(6).str.pad_end(6, "0").cast(pl.Int64, strict=False).fill_null(0)

@@ -17,6 +17,8 @@ ABBREVIATIONS = dict.fromkeys(UTC_NAMES, 0) | {
 }  # fmt: skip
 
 VAGUE = ("CST",)
+CLOCK_AND_OFFSET = re.compile(r":\d\d[\d.]*([+-]\d{1,2}:\d\d)$")
+MOST_OFFSETS = 2  # of one file's first rows: summer's and winter's
 
 YEAR, ANY_YEAR = r"(?P<y>[12]\d{3})", r"(?P<y>[12]\d{3}|\d\d)"
 TWO, MONTH = r"\d{1,2}", "(?P<m>[A-Za-z]{3,9})"
@@ -29,7 +31,7 @@ DATE_PARTS = {
     "bdy": rf"{MONTH}[. ](?P<d>{TWO}),? {YEAR}",
 }
 BLANKS = " \N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"
-NOON = rf"[AaPp]\.?[{BLANKS}]?[Mm]\.?"
+NOON = rf"[AaPp](?:\.?[{BLANKS}]?[Mm])?\b\.?"
 CLOCK = (
     rf"(?P<H>{TWO})(?P<sep>[:.])(?P<M>\d\d)(?:[:.](?P<S>\d\d)(?:(?P<point>[.,:])(?P<f>\d{{1,9}}))?)?"
     rf"(?P<gap>[{BLANKS}]?)(?P<p>{NOON})?"
@@ -44,13 +46,16 @@ CLOCK_REST, DIGITS_REST = rf"(?:{JOINT}{CLOCK}{OFFSET})?", rf"{JOINT}{DIGITS}{OF
 GLUED_DIGITS = r"(?P<c>\d\d|\d{4}|\d{6}|\d{9})"
 DATED = r"^\s*\d+[-./]\d+[-./]\d+[T ]"
 DATE_FORMATS = {"ymd": "%Y{0}%m{0}%d", "dmy": "%d{0}%m{0}%Y", "mdy": "%m{0}%d{0}%Y", "dby": "%d{0}%b{0}%Y", "bdy": ""}
-HALF_DAYS = ("AM", "PM")
+HALF_DAYS = ("AM", "PM", "A", "P")
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 DIGIT_CLOCKS = {4: "%H%M", 6: "%H%M%S", 9: "%H%M%S%3f"}
 
 # Digits of an epoch → factor and divisor that make it microseconds.
 EPOCHS = {(9, 10): (1_000_000, 1), (12, 13): (1_000, 1), (15, 16): (1, 1), (18, 19): (1, 1_000)}
 EPOCH = re.compile(r"(\d{9,10}|\d{12,13}|\d{15,16}|\d{18,19})(\.\d*)?")
+# Counts of 100 ns → seconds from their start to 1970: .NET's ticks since the year 1, Windows' FILETIME since 1601.
+TICKS = {(6.2e17, 6.5e17): 62_135_596_800, (1.2e17, 1.4e17): 11_644_473_600}
+DOTNET = re.compile(r"6[2-4]\d{16}")  # these are of any zone
 SCIENTIFIC = re.compile(r"\d\.\d+[Ee]\+?\d\d")
 EXCEL = re.compile(r"[2-7]\d{4}[.,]\d+")  # days since 1899-12-30
 FORMS = "2025-01-07 14:00, 7.1.2025 14:00:00, 20250107 140000, Jan 7, 2025 2:00 PM, seconds since 1970, a date of Excel"
@@ -70,9 +75,13 @@ class Stamp:
 
 
 def recognise_stamp(stamps: Sequence[str]) -> Stamp | None:
-    """Return the format of most stamps, one with a time of day before one without; None if none is recognised."""
+    """Return the format of most stamps, one with a time of day before one without; None if none is recognised.
+
+    What would be several offsets, as in 09:00-10:00 before 10:00-11:00, are the ends of bars.
+    """
     found = Counter(shape for shape in map(_shape, stamps) if shape)
-    if not found:
+    offsets = {offset[1] for text in stamps if (offset := CLOCK_AND_OFFSET.search(text))}
+    if not found or len(offsets) > MOST_OFFSETS:
         return None
     return max(found, key=lambda shape: (shape.clock, shape.digits, found[shape]))
 
@@ -95,7 +104,7 @@ def _shape_of_digits(text: str) -> Stamp:
         return Stamp("compact", digits=4, usual="%Y%m%d%H%M")
     if parts and len(text) == 10 and text >= "19" and int(parts["c"]) < 24:
         return Stamp("compact", digits=2)
-    return Stamp("epoch", utc=True)
+    return Stamp("epoch", utc=not DOTNET.fullmatch(text))
 
 
 def _parts(kind: str, text: str) -> dict[str, str] | None:
@@ -146,7 +155,7 @@ def _clock_format(parts: dict[str, str]) -> tuple[str | None, int]:
             return None, 2
         width = next(width for width in DIGIT_CLOCKS if len(digits) <= width)
         return None if parts.get("f") else DIGIT_CLOCKS[width], width
-    if len(parts["p"]) > 2 or not parts["gap"].isascii() or parts["point"] not in ("", "."):
+    if len(parts["p"]) not in (0, 2) or not parts["gap"].isascii() or parts["point"] not in ("", "."):
         return None, 0
     hours, noon = ("%I", f"{parts['gap']}%p") if parts["p"] else ("%H", "")
     sep = parts["sep"]
