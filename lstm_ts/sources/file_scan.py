@@ -121,7 +121,6 @@ def scan_file(
     before     spacing and last stamp of the previous file
     stored     returns the spacing of what is stored about some stamps
     on_rows    called with the number of rows of each block
-
     Raises     UnknownFormat: bars of several spacings, or of another one than minutes that divide an hour
     """
     now, repeated, prices = clock.now(), RepeatedHour(ticks=opened.ticks), Continuity()

@@ -27,7 +27,7 @@ from lstm_ts.sources.file_scan import ScannedFile, scan_file
 from lstm_ts.sources.formats import DATES
 from lstm_ts.sources.numbers import check_decimal
 from lstm_ts.sources.overlap import Overlap
-from lstm_ts.sources.repeated_hour import AMBIGUOUS
+from lstm_ts.sources.repeated_hour import either_pass
 from lstm_ts.sources.seen import SeenBars
 from lstm_ts.sources.spool import Spool
 from lstm_ts.sources.symbols import OtherSymbol
@@ -138,12 +138,7 @@ class Files:
 
     def _open(self, path: Path) -> list[Chunks]:
         return open_chunks(
-            path,
-            self.batch_rows,
-            symbol=self.symbol,
-            dates=self.dates,
-            decimal=self.decimal,
-            on_read=self.on_read,
+            path, self.batch_rows, symbol=self.symbol, dates=self.dates, decimal=self.decimal, on_read=self.on_read
         )
 
     def _scan(
@@ -206,7 +201,7 @@ class Files:
             bars = valid.select(BAR_SCHEMA.names()).sort("ts", maintain_order=True)
             new = seen.add(bars)
             evidence.add(bars["ts"].filter(new))
-            evidence.add_refused(_either_pass(rows))
+            evidence.add_refused(either_pass(rows))
             if not new.all():
                 bars = bars.unique("ts", keep="last", maintain_order=True)
             bars = overlap.take(bars, file.last)
@@ -219,7 +214,7 @@ class Files:
         partials, runs = [pl.DataFrame(schema=PARTIAL)], RunCounter()
         for rows in file.read_rows():
             partials.append(make_partials(runs.number(self._ticks(rows))))
-            evidence.add_refused(_either_pass(rows))
+            evidence.add_refused(either_pass(rows))
             yield BarBatch(pl.DataFrame(schema=BAR_SCHEMA), rejects=make_rejects(rows, file.path))
         found = join_partials(self._without_repeats(file, pl.concat(partials)))
         bars = to_bars(found)
@@ -250,9 +245,3 @@ class Files:
                     groups[group].add(some)
             whole.extend(make_partials(without_repeats(pl.concat(spool.read()))) for spool in groups)
         return pl.concat(whole)
-
-
-def _either_pass(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows, and those with an ambiguous stamp again at the later moment."""
-    ambiguous = rows.filter(pl.col("reason") == AMBIGUOUS)
-    return pl.concat([rows, ambiguous.with_columns(ts="late")])

@@ -122,3 +122,9 @@ def _resolve(rows: pl.DataFrame, *, ticks: bool) -> pl.Series:
     second = turn.cast(pl.Int64).cum_sum().over("night") > 0
     once = pl.col("back").sum().over("night") <= 1
     return counted.select(pl.when(once).then(pl.when(second).then("late").otherwise("ts"))).to_series()
+
+
+def either_pass(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows, and those with an ambiguous stamp again at the later moment."""
+    ambiguous = rows.filter(pl.col("reason") == AMBIGUOUS)
+    return pl.concat([rows, ambiguous.with_columns(ts="late")])
