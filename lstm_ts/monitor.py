@@ -31,7 +31,7 @@ from lstm_ts.ledger.incident_days import fold_incidents
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.served_days import fold_served
 from lstm_ts.ledger.traffic import remove_inactive
-from lstm_ts.market.session import HOUR
+from lstm_ts.market.session import DAY, HOUR, MICROSECOND, midnight
 from lstm_ts.market.symbol import Symbol, name_model
 from lstm_ts.monitoring.checks import (
     apply_move,
@@ -49,7 +49,7 @@ from lstm_ts.monitoring.incidents import report
 from lstm_ts.monitoring.ledger_outage import alert_on_outage
 from lstm_ts.monitoring.machine import check_machine
 from lstm_ts.monitoring.moved import find_gone, resolve_moves
-from lstm_ts.monitoring.run import DAY, MICROSECOND, MonitorRun, MonitorSettings, load_watched, midnight, watch_versions
+from lstm_ts.monitoring.run import MonitorRun, MonitorSettings, load_watched, watch_versions
 from lstm_ts.monitoring.served import check_skew
 from lstm_ts.monitoring.service import watch_service
 from lstm_ts.monitoring.verdict import ChallengeVerdict

@@ -12,13 +12,13 @@ from lstm_ts import clock
 from lstm_ts.cli import compose
 from lstm_ts.configuration import construct_alerts
 from lstm_ts.ledger.monitor_tables import read_states
-from lstm_ts.market.session import HOUR
+from lstm_ts.market.session import DAY, HOUR, midnight
 from lstm_ts.market.symbol import Symbol
 from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.incidents import report
 from lstm_ts.monitoring.versions import RETRAINING
 from lstm_ts.pipeline_assets import AGAIN
-from lstm_ts.plan import DAY, Plan, asset_prefix, day_of, last_closed_hour, why_closed
+from lstm_ts.plan import Plan, asset_prefix, last_closed_hour, why_closed
 from lstm_ts.registry.uri import open_ledger
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"  # tags of a run
@@ -90,7 +90,7 @@ def build_schedules(
 
     @dg.schedule(name=f"{prefix}_nightly", job=bars, cron_schedule=cfg.cron.nightly, default_status=running)
     def nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        today = day_of(context.scheduled_execution_time.astimezone(UTC))
+        today = midnight(context.scheduled_execution_time.astimezone(UTC))
         start = max(plan.first_day, today - cfg.look_back_days * DAY)
         why = why_closed(symbol.session, start, today) if start < today else f"{start:%Y-%m-%d} is not over"
         in_one_run = {AGAIN: "true", RANGE_START: f"{start:%Y-%m-%d}", RANGE_END: f"{today - DAY:%Y-%m-%d}"}

@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, cast
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -17,7 +17,6 @@ from lstm_ts.market.symbol import Symbol, check_symbol
 from lstm_ts.overrides import SYMBOL, key_of
 
 STEPS = ("ingest", "process", "monitor", "retrain")
-DAY = timedelta(days=1)
 MOST_RETRIES = 1000
 
 
@@ -99,10 +98,6 @@ def _shared(overrides: Sequence[str]) -> tuple[str, ...]:
 def last_closed_hour(at: datetime) -> datetime:
     """Return the open of the last clock hour that had closed at `at`."""
     return at.replace(minute=0, second=0, microsecond=0) - HOUR
-
-
-def day_of(ts: datetime) -> datetime:
-    return ts.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def why_closed(session: Session, start: datetime, end: datetime) -> str | None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from lstm_ts import clock
 from lstm_ts.cli import check_arguments
@@ -20,12 +20,10 @@ from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import AnsweredSpan, make_hourly_bars
 from lstm_ts.market.completeness import classify, known_hours, unanswered
-from lstm_ts.market.session import Session, utc
+from lstm_ts.market.session import DAY, MINUTE, Session, utc
 from lstm_ts.scoring.tables import percent
 from lstm_ts.store.bar_store import BarStore
 from lstm_ts.store.staging import UpsertResult
-
-MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 
 
 @dataclass(frozen=True)

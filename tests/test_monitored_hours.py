@@ -22,14 +22,14 @@ from lstm_ts.ledger.monitor_rows import HourlyForecast, MonitorState
 from lstm_ts.ledger.monitor_tables import put_states, read_daily_losses, read_daily_scores, read_scores, read_states
 from lstm_ts.ledger.rows import DecisionRow, ForecastRow, ServedPath
 from lstm_ts.market.bars import HOURLY_SCHEMA
-from lstm_ts.market.session import HOUR, Session
+from lstm_ts.market.session import HOUR, Session, midnight
 from lstm_ts.model.evaluation import Span
 from lstm_ts.monitor import make_settings
 from lstm_ts.monitoring.challenge import CHALLENGE
 from lstm_ts.monitoring.checks import measure_skill
 from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.live_skill import list_daily_metrics
-from lstm_ts.monitoring.run import MonitorRun, forecast_hours, load_watched, midnight, watch_versions
+from lstm_ts.monitoring.run import MonitorRun, forecast_hours, load_watched, watch_versions
 from lstm_ts.monitoring.served import SERVED, check_skew
 from lstm_ts.monitoring.skew import PATH_LEVELS
 from lstm_ts.monitoring.versions import DRIFT, Update

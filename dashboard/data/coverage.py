@@ -2,7 +2,7 @@
 
 from calendar import day_abbr, monthrange
 from collections.abc import Mapping
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from html import escape
 from typing import Any
 
@@ -21,10 +21,10 @@ from dashboard.ui.views import Shade, plain_figure
 from lstm_ts.market.bars import PRICES
 from lstm_ts.market.completeness import State, count_within
 from lstm_ts.market.prices import Quote, price_format
+from lstm_ts.market.session import DAY, midnight
 from lstm_ts.store.coverage import Status, known_share
 from lstm_ts.store.staging import REVISED
 
-DAY = timedelta(days=1)
 CLOSED = "closed"
 WORDS = {
     State.PRESENT: "present",
@@ -49,8 +49,7 @@ def by_day(segments: pl.DataFrame, start: datetime, end: datetime) -> pl.DataFra
 
     segments   as `completeness.classify` gives them for the span
     """
-    midnight = start.replace(hour=0, minute=0, second=0, microsecond=0)
-    opens = pl.datetime_range(midnight, end, "1d", closed="left", time_unit="us", eager=True)
+    opens = pl.datetime_range(midnight(start), end, "1d", closed="left", time_unit="us", eager=True)
     ends = pl.Series([(ts + DAY) for ts in opens], dtype=opens.dtype)
     counts = {state.value: count_within(segments.filter(pl.col("state") == state), opens, ends) for state in State}
     within = (ends.clip(upper_bound=end) - opens.clip(lower_bound=start)).dt.total_minutes()

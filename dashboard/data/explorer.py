@@ -20,12 +20,12 @@ from dashboard.ui.time_span import HINT, MOMENT, TimeSpan
 from dashboard.ui.views import plain_figure, shade, show_prices
 from lstm_ts.errors import LstmTsError
 from lstm_ts.market.prices import PriceFormat, price_format
+from lstm_ts.market.session import DAY
 
 CANDLE_PX, WIDE_PX = 4, 1120  # least width of a candle; a chart's width before the browser reports it
 MARGIN = 0.5  # share of the visible span drawn on either side, so that panning shows prices at once
 PACE_S = 0.08  # between two redraws: panning changes the span at every frame of the screen
 BAR = {MINUTES: timedelta(minutes=1), HOURS: timedelta(hours=1)}
-DAY = timedelta(days=1)
 NARROWEST = 30  # bars in the narrowest span
 VOLUME = 0.2  # share of the chart's height, below the prices
 NARROW_PX = 500  # in a narrower chart the readout takes more lines

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from lstm_ts.market.bars import PRICES
+from lstm_ts.market.session import DAY
 
-DAY = timedelta(days=1)
 OPEN_DAYS = 5 / 7  # of all
 
 

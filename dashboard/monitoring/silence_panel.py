@@ -1,7 +1,6 @@
 """Panel to silence an alert for a while or end a silence; needs the operator password."""
 
 from collections.abc import Callable, Mapping
-from datetime import timedelta
 from functools import partial
 from html import escape
 
@@ -15,11 +14,11 @@ from dashboard.ui.page_context import PageContext
 from dashboard.ui.text import short
 from lstm_ts import clock
 from lstm_ts.ledger.alert_rows import SilenceRow
+from lstm_ts.market.session import DAY, HOUR
 from lstm_ts.monitoring.alerts import RULES
 from lstm_ts.monitoring.silences import describe_scope
 
 ACTOR = "dashboard"
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 SPANS = {"1 hour": HOUR, "4 hours": 4 * HOUR, "1 day": DAY, "1 week": 7 * DAY, "4 weeks": 28 * DAY}
 OFF = (
     '<p class="quiet">Nobody silences alerts here: no operator password is set. To switch it on, set '

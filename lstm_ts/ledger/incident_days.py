@@ -1,7 +1,7 @@
 """Incidents older than what is kept: counted by the day of their end, then removed with their deliveries."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -10,8 +10,8 @@ from lstm_ts.ledger.alert_rows import DELIVERIES, INCIDENTS
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.rows import SCHEMA
 from lstm_ts.ledger.upserts import put_rows
+from lstm_ts.market.session import HOUR
 
-HOUR = timedelta(hours=1)
 Key = tuple[str, str, str, str]
 
 

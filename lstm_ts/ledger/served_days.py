@@ -4,7 +4,7 @@ The database refuses a removal before the day's sums are there, and sums that le
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -12,8 +12,7 @@ from sqlalchemy import Connection
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.rows import FORECASTS, SCHEMA
 from lstm_ts.ledger.upserts import add_rows
-
-DAY = timedelta(days=1)
+from lstm_ts.market.session import DAY, midnight
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def fold_served(ledger: Ledger, name: str, *, before: datetime) -> int:
             first = _find_first(connection, name, since, before)
             if first is None:
                 return folded
-            start = first.replace(hour=0, minute=0, second=0, microsecond=0)
+            start = midnight(first)
             folded += _fold_day(connection, name, start)
             since = start + DAY
 

@@ -12,7 +12,8 @@ import polars as pl
 from lstm_ts.errors import ConfigError
 from lstm_ts.market.schedule import sessions_of_year
 
-HOUR, MICROSECOND = timedelta(hours=1), timedelta(microseconds=1)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+MICROSECOND = timedelta(microseconds=1)
 LONGEST_CLOSURE = timedelta(days=7)
 Moment = str | float | datetime  # in a configuration: an ISO date or time, or a fraction of the span of the bars
 
@@ -103,6 +104,11 @@ def utc(text: str | datetime | date | None) -> datetime | None:
         return ts.replace(tzinfo=UTC) if ts.tzinfo is None else ts.astimezone(UTC)
     except (ValueError, OverflowError):
         raise ConfigError(f"Expected an ISO date or time such as 2015-01-01, got {text}") from None
+
+
+def midnight(ts: datetime) -> datetime:
+    """Return the start of the day, in the zone of `ts`."""
+    return ts.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def moment(value: Moment, first: datetime, last: datetime) -> datetime:

@@ -13,6 +13,7 @@ from lstm_ts.ledger import monitor_tables as tables
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.monitor_rows import DailyScore, FindingRow, MonitorState
 from lstm_ts.market.bars import BAR_SCHEMA
+from lstm_ts.market.session import DAY
 from lstm_ts.model.windows import in_span
 from lstm_ts.monitoring import challenge as challenges
 from lstm_ts.monitoring import live_skill
@@ -35,7 +36,7 @@ from lstm_ts.registry.version import CHALLENGER, CHAMPION
 from lstm_ts.scoring.records import ForecastRecord
 from lstm_ts.store.bar_store import BarStore
 
-DAY, MONTH = timedelta(days=1), timedelta(days=31)
+MONTH = timedelta(days=31)
 ACTOR = "monitor"  # of moved aliases
 LAST_DAY = date.max.isoformat()
 LOGGED = "logged_until"  # within the state of live skill: the last day that MLflow has

@@ -2,17 +2,16 @@
 
 import math
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import numpy as np
 import polars as pl
 
 from lstm_ts.errors import ConfigError
-from lstm_ts.market.session import HOUR, Session
+from lstm_ts.market.session import HOUR, MINUTE, Session
 from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.scoring.tables import percent
 
-MINUTE = timedelta(minutes=1)
 MIN_BARS = 30  # for a usual move
 STUCK_HOURS = 2  # bars in a row at one price, at least: single hours of a quiet holiday are
 NEW_HOURS = 24  # whose spread is compared

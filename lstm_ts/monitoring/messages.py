@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from lstm_ts.ledger.alert_rows import OPENED, RESOLVED, DeliveryRow, IncidentRow, SilenceRow
+from lstm_ts.market.session import DAY, MINUTE
 from lstm_ts.monitoring.alerts import Backoff, Severity
 from lstm_ts.monitoring.grouping import group_incidents, is_held
 
 SHOWN = 20  # incidents in a message
 LONGEST = 1000  # characters of a sentence in it
-MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 ORDER = [*Severity]
 
 

@@ -12,6 +12,7 @@ from lstm_ts.ledger import monitor_tables as tables
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.monitor_rows import HourlyForecast, MonitorState, Outcome
 from lstm_ts.ledger.traffic import read_traffic
+from lstm_ts.market.session import DAY, MICROSECOND, midnight
 from lstm_ts.market.symbol import Symbol
 from lstm_ts.model.evaluation import Span, evaluate
 from lstm_ts.model.features import Bars
@@ -31,7 +32,6 @@ from lstm_ts.registry.version import ALIASES, CHALLENGER
 from lstm_ts.scoring.comparison import Pairs, compute_pairs
 from lstm_ts.scoring.records import ForecastRecord
 
-DAY, MICROSECOND = timedelta(days=1), timedelta(microseconds=1)
 LATE = timedelta(days=8)  # how late a bar may come for its hour still to be forecast, and to score what aimed at it
 
 log = logging.getLogger(__name__)
@@ -233,7 +233,3 @@ def _read_challenge(
 def _compare_holdout(run: MonitorRun, champion: LoadedModel, challenger: LoadedModel) -> Pairs:
     theirs, ours = (_evaluate_holdout(run, each, challenger.watched) for each in (champion, challenger))
     return compute_pairs(ours, theirs)
-
-
-def midnight(ts: datetime) -> datetime:
-    return ts.replace(hour=0, minute=0, second=0, microsecond=0)

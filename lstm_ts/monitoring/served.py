@@ -10,12 +10,12 @@ import polars as pl
 from lstm_ts.ledger import monitor_tables as tables
 from lstm_ts.ledger.monitor_rows import HourlyForecast, MonitorState
 from lstm_ts.ledger.rows import ForecastRow
-from lstm_ts.market.session import HOUR
+from lstm_ts.market.session import HOUR, MICROSECOND
 from lstm_ts.model.evaluation import Span
 from lstm_ts.model.features import Bars
 from lstm_ts.model.forecaster import Forecaster
 from lstm_ts.monitoring.findings import Finding
-from lstm_ts.monitoring.run import LATE, MICROSECOND, MonitorRun, forecast_hours
+from lstm_ts.monitoring.run import LATE, MonitorRun, forecast_hours
 from lstm_ts.monitoring.skew import Key, check_served, choose
 from lstm_ts.store.bar_store import BarStore
 

@@ -5,12 +5,12 @@ Only session time counts: on a weekend nothing is late.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from lstm_ts.errors import ConfigError, DataError
 from lstm_ts.ledger.alert_rows import MONITOR
 from lstm_ts.ledger.ledger import Ledger
-from lstm_ts.market.session import HOUR, Session
+from lstm_ts.market.session import HOUR, MINUTE, Session
 from lstm_ts.market.symbol import name_model
 from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.machine import MachineLimits
@@ -18,7 +18,6 @@ from lstm_ts.monitoring.messages import format_time
 from lstm_ts.monitoring.service import ServiceLimits
 from lstm_ts.store.bar_store import BarStore
 
-MINUTE = timedelta(minutes=1)
 AHEAD = 5 * MINUTE  # of this clock: by how much others may differ
 
 

@@ -19,12 +19,12 @@ import polars as pl
 from lstm_ts import clock
 from lstm_ts.errors import BrokerError, BrokerUnavailable, ConfigError
 from lstm_ts.market.bars import BAR_SCHEMA, PRICES, AvailableSpan, BarBatch, make_answers, make_rejects
+from lstm_ts.market.session import DAY, MINUTE, midnight
 from lstm_ts.sources.bounded_http import DamagedAnswer, NoConnection
 from lstm_ts.sources.candles import InvalidAnswer, decode, make_mid, rate
 from lstm_ts.sources.json_client import JsonClient, JsonReply, NotFound
 from lstm_ts.sources.retries import LONGEST_S, Retries, RetryableError
 
-DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 SIDES = {"mid": ("BID", "ASK"), "bid": ("BID",), "ask": ("ASK",)}
 FEW = 3  # candles whose bid may be the ask
 CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -112,7 +112,7 @@ class Dukascopy:
             yield batch
 
     def _fetch_day(self, start: datetime, end: datetime) -> BarBatch:
-        day = start.replace(hour=0, minute=0, second=0, microsecond=0)
+        day = midnight(start)
         settled = clock.now() >= day + DAY + self.settled
         sides = [self._fetch_side(side, day) for side in self.sides]
         self._check_sides(sides, day)

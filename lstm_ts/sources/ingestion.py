@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.logs import are_json
 from lstm_ts.market.bars import AnsweredSpan, Source
-from lstm_ts.market.session import Session
+from lstm_ts.market.session import MINUTE, Session
 from lstm_ts.market.zone_check import Mismatch
 from lstm_ts.sources.delivery import Delivery, IngestLimits, within_span
 from lstm_ts.sources.evidence import join_to_stored
@@ -22,8 +22,6 @@ from lstm_ts.sources.files import Files
 from lstm_ts.sources.stored_series import find_spacing
 from lstm_ts.store.bar_store import BarStore
 from lstm_ts.store.staging import Staging, UpsertResult
-
-MINUTE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)

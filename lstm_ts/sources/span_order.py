@@ -3,16 +3,16 @@
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import polars as pl
 
 from lstm_ts.errors import BrokerUnavailable, LstmTsError
 from lstm_ts.market.bars import AnsweredSpan, BarBatch
 from lstm_ts.market.completeness import State, classify, count_within
+from lstm_ts.market.session import DAY
 from lstm_ts.sources.retries import GIVE_UP
 
-DAY = timedelta(days=1)
 Span = tuple[datetime, datetime]
 
 log = logging.getLogger(__name__)

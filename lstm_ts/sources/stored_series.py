@@ -12,13 +12,13 @@ from lstm_ts.market import spacing
 from lstm_ts.market.bars import PRICES, TS, BarBatch, count_by_hour, describe_rejects
 from lstm_ts.market.levels import check_levels
 from lstm_ts.market.revisions import Revision, compare_bars
-from lstm_ts.market.session import Session
+from lstm_ts.market.session import MINUTE, Session
 from lstm_ts.market.spacing import Times
 from lstm_ts.market.zone_check import find_shift_hours
 from lstm_ts.scoring.tables import percent
 from lstm_ts.store.bar_store import BarStore
 
-MINUTE, NEAR = timedelta(minutes=1), timedelta(days=7)
+NEAR = timedelta(days=7)
 LEVEL_SCHEMA = pl.Schema({"ts": TS} | dict.fromkeys(PRICES, pl.Float64()))
 REMEDY = "take another symbol=, or allow_level_change=true if the market moved so; nothing of this was stored"
 

@@ -8,10 +8,9 @@ import polars as pl
 
 from lstm_ts.errors import WrongZone
 from lstm_ts.market.bars import BAR_SCHEMA, BarBatch, count_by_hour, make_answers, make_rejects, reject_reason
-from lstm_ts.market.session import Session
+from lstm_ts.market.session import DAY, Session
 from lstm_ts.market.zone_check import find_shift_hours
 
-DAY = timedelta(days=1)
 LATE = timedelta(minutes=5)  # after the requested end, and a stamp is in a wrong zone
 
 

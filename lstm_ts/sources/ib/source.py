@@ -18,7 +18,7 @@ import polars as pl
 from lstm_ts import clock
 from lstm_ts.errors import BrokerError, BrokerUnavailable, ConfigError
 from lstm_ts.market.bars import BAR_SCHEMA, AvailableSpan, BarBatch
-from lstm_ts.market.session import Session
+from lstm_ts.market.session import MINUTE, Session
 from lstm_ts.sources.ib.connection import EventLoopRunner, TwsConnection, TwsError
 from lstm_ts.sources.ib.contract import find_contract
 from lstm_ts.sources.ib.errors import Action, explain
@@ -27,7 +27,6 @@ from lstm_ts.sources.ib.login import log_in
 from lstm_ts.sources.ib.pacing import Pacing, TwsRetries
 from lstm_ts.sources.retries import GIVE_UP, RetryableError
 
-MINUTE = timedelta(minutes=1)
 SHOW = {"whatToShow": "MIDPOINT", "useRTH": False, "formatDate": 2}  # format 2: seconds since 1970, in no zone
 HISTORY = SHOW | {"durationStr": "1 D", "barSizeSetting": "1 min", "keepUpToDate": False, "timeout": 0}
 
