@@ -8,7 +8,7 @@ over the minutes the session holds in that hour (1.0 where a source delivers who
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol, runtime_checkable
 
@@ -21,7 +21,6 @@ TS = pl.Datetime("us", "UTC")
 PRICES = ("open", "high", "low", "close")
 BAR_SCHEMA = pl.Schema({"ts": TS} | dict.fromkeys((*PRICES, "volume", "spread"), pl.Float64()))
 HOURLY_SCHEMA = pl.Schema(BAR_SCHEMA | {"minutes_share": pl.Float64()})
-NO_STAMPS = pl.Series("ts", [], TS)
 FIRST_YEAR = 1900
 SPREAD_DIGITS = 12  # of a mean: summed in another order, it has other last ones
 REJECT_SCHEMA = pl.Schema({"file": pl.String(), "line": pl.Int64(), "reason": pl.String(), "text": pl.String()})
@@ -188,16 +187,6 @@ def make_answers(
     before = (good if good.is_sorted() else good.sort()).to_physical()
     bars = before.search_sorted(edges["end"].to_physical()) - before.search_sorted(edges["start"].to_physical())
     return tuple(AnsweredSpan(a, b, at, observer, count) for (a, b), count in zip(spans, bars.to_list(), strict=True))
-
-
-def recount(batch: BarBatch, bars: pl.DataFrame, bad: pl.Series = NO_STAMPS) -> BarBatch:
-    """Return the batch with these of its bars, and its answers for them, without the minutes of `bad`."""
-    answers = tuple(
-        part
-        for told in batch.answers
-        for part in make_answers(told.start, told.end, good=bars["ts"], bad=bad, at=told.at, observer=told.observer)
-    )
-    return replace(batch, bars=bars, answers=answers)
 
 
 def count_by_hour(bars: pl.DataFrame) -> pl.DataFrame:

@@ -18,12 +18,12 @@ from lstm_ts import clock
 from lstm_ts.errors import ConfigError, WrongZone
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.logs import are_json
-from lstm_ts.market.bars import BAR_SCHEMA, REJECT_SCHEMA, AnsweredSpan, AvailableSpan, BarBatch, Broker, recount
+from lstm_ts.market.bars import BAR_SCHEMA, REJECT_SCHEMA, AnsweredSpan, AvailableSpan, BarBatch, Broker
 from lstm_ts.market.completeness import span_of
 from lstm_ts.market.hours import without_closed
 from lstm_ts.market.session import Session
 from lstm_ts.sources.span_order import Span, Spans, plan_days, plan_spans
-from lstm_ts.sources.spikes import without_spikes
+from lstm_ts.sources.spikes import recount, without_spikes
 from lstm_ts.sources.stored_series import SeriesLimits
 from lstm_ts.store.bar_store import BarStore
 from lstm_ts.store.staging import UpsertResult

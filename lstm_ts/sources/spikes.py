@@ -15,11 +15,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from lstm_ts.market.bars import PRICES, BarBatch, make_rejects, recount
+from lstm_ts.market.bars import PRICES, TS, BarBatch, make_answers, make_rejects
 from lstm_ts.market.levels import SESSION, TORN, largest_move
 from lstm_ts.market.spacing import MINUTE_US, SECOND_US, Times
 
 MAX_ROWS = 5  # of a spike; more stay, as another unit would
+NO_STAMPS = pl.Series("ts", [], TS)
 SPIKE = "far from the prices before and after"
 ROWS = pl.Schema({"ts": pl.Int64()} | dict.fromkeys(PRICES, pl.Float32()))  # prices as logs
 OF_A_MINUTE = pl.col("open").first(), pl.col("high").max(), pl.col("low").min(), pl.col("close").last()
@@ -153,3 +154,15 @@ def _between(
     before_S, after_S, limit_S = before_S[agree_S], after_S[agree_S], limit_S[agree_S]
     columns = stamps_N[before_S + 1], stamps_N[after_S - 1], close_N[before_S], limit_S
     return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+def recount(batch: BarBatch, bars: pl.DataFrame, bad: pl.Series = NO_STAMPS) -> BarBatch:
+    """Return the batch with these of its bars, and its answers for them, without the minutes of `bad`."""
+    answers = tuple(
+        part
+        for answer in batch.answers
+        for part in make_answers(
+            answer.start, answer.end, good=bars["ts"], bad=bad, at=answer.at, observer=answer.observer
+        )
+    )
+    return replace(batch, bars=bars, answers=answers)
