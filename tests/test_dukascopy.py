@@ -658,7 +658,7 @@ def test_a_run_killed_in_the_middle_goes_on_and_asks_for_nothing_twice(
     assert not {f"XAG-USD/BID/2015/3/{day}" for day in (5, 1)} & set(feed.asked[before:])
     assert "min left" in said.err
     again = command(ingest.main, *arguments)
-    assert again.out.startswith("Nothing was asked")
+    assert again.out.startswith("Nothing was requested")
 
 
 @pytest.mark.slow

@@ -349,7 +349,7 @@ def test_a_lost_ledger_is_not_made_again(empty: Path, tmp_path: Path, command: s
         job = ["job=a"] * (action == "ended")
         done = run(command, tmp_path, f"action={action}", *job, LSTM_TS_ALERT_URLS=webhook.url)
     assert "ledger.db, got no file there; put it back" in mistake(done)
-    assert webhook.titles == ["[critical] the ledger is away"] * (action == "watch")
+    assert webhook.titles == ["[critical] the ledger is unreachable"] * (action == "watch")
     assert not (tmp_path / "outputs/registry/ledger.db").exists()
 
 

@@ -83,8 +83,8 @@ def test_tallies_of_processes_add_up() -> None:
 @pytest.mark.parametrize(
     ("champion", "challenger", "stop", "reason"),
     [
-        (Tally(), Tally(), False, "0 requests of the challenger, at least 100 asked for"),
-        (Tally(1000), Tally(99, 99, 99), False, "99 requests of the challenger, at least 100 asked for"),
+        (Tally(), Tally(), False, "0 requests of the challenger, at least 100 required"),
+        (Tally(1000), Tally(99, 99, 99), False, "99 requests of the challenger, at least 100 required"),
         (Tally(1000), Tally(100), False, "errors and latency of the challenger's 100 requests within the guardrails"),
         (
             Tally(1000),
