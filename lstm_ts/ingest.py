@@ -18,6 +18,7 @@ from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import Broker, Source
 from lstm_ts.market.session import utc
+from lstm_ts.registry.uri import open_ledger
 from lstm_ts.sources.backfill import Backfill, BackfillResult
 from lstm_ts.sources.delivery import IngestLimits
 from lstm_ts.sources.hourly_files import in_either_zone
@@ -31,7 +32,8 @@ log = logging.getLogger(__name__)
 def run(cfg: DictConfig) -> IngestResult | BackfillResult | None:
     """Returns    None: only the status was shown"""
     _check(cfg)
-    with closing(Ledger(cfg.registry.ledger, make=cfg.action != "status")) as ledger:
+    at, shown = cfg.registry, cfg.action == "status"
+    with closing(Ledger(at.ledger, make=False) if shown else open_ledger(at.ledger, at.uri)) as ledger:
         match cfg.action:
             case "ingest":
                 return _ingest(cfg, ledger)

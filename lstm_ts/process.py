@@ -17,10 +17,10 @@ from omegaconf import DictConfig
 from lstm_ts.cli import entry_point
 from lstm_ts.configuration import construct, processed_store, raw_store, typed_paths
 from lstm_ts.errors import ConfigError
-from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import AnsweredSpan, make_hourly_bars
 from lstm_ts.market.completeness import classify, known_hours, unanswered
 from lstm_ts.market.session import DAY, MINUTE, Session, utc
+from lstm_ts.registry.uri import open_ledger
 from lstm_ts.scoring.tables import percent
 from lstm_ts.store.bar_store import BarStore
 from lstm_ts.store.staging import UpsertResult
@@ -95,7 +95,7 @@ def _known(
 
 def run(cfg: DictConfig) -> ProcessResult:
     raw, processed = raw_store(cfg), processed_store(cfg)
-    with closing(Ledger(cfg.registry.ledger)) as ledger:
+    with closing(open_ledger(cfg.registry.ledger, cfg.registry.uri)) as ledger:
         answers = ledger.answers(cfg.symbol.name, raw.id)
     result = process(
         raw,

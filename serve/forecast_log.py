@@ -69,12 +69,13 @@ class ForecastLog:
         self._identity: str | None = None  # of the ledger that was opened first: no other one is written to
         self._writer = threading.Thread(target=self._write_all, name="forecast log", daemon=True)
 
-    def find_ledger(self) -> None:
+    def find_ledger(self, *, make: bool) -> None:
         """Store the ledger's identity before a fork; upgrade the ledger, or create it if its folder exists.
 
+        make      False: one that is not there is lost
         Raises    LedgerError: its address is none
         """
-        make = has_place(self._url)
+        make &= has_place(self._url)
         try:
             with closing(Ledger(self._url, make=make)) as ledger:
                 self._identity = ledger.identity

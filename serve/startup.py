@@ -22,6 +22,7 @@ from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.lifetime import exit_at_signals
 from lstm_ts.market.symbol import Symbol, name_model
 from lstm_ts.ports import check_port, show_address
+from lstm_ts.registry.uri import is_new
 from serve.keys import Keys
 from serve.limits import Limits
 from serve.registry_process import (
@@ -170,7 +171,7 @@ def main(cfg: DictConfig) -> None:
         registry.listen(folder, settings[0])
         forecast_log: ForecastLog = construct(cfg.forecast_log, folder=folder)
         check_challenger(cfg, traffic, RemoteRegistry(folder / SOCKET, cfg.registry.uri, is_alive=registry.is_alive))
-        forecast_log.find_ledger()
+        forecast_log.find_ledger(make=is_new(cfg.registry.ledger, cfg.registry.uri))
         _serve(cfg, folder, registry, settings, keys, traffic, forecast_log, limits)
 
 

@@ -62,7 +62,7 @@ log = ForecastLog(
     retry_s=0.1,
     close_s=30.0,
 )
-log.find_ledger()
+log.find_ledger(make=True)
 if os.fork():
     _, status = os.wait()
     sys.exit(os.waitstatus_to_exitcode(status))
@@ -343,7 +343,7 @@ def test_a_ledger_that_is_removed_or_replaced_is_noticed_and_gets_the_forecasts_
     file, away, other = tmp_path / "ledger.db", tmp_path / "away.db", tmp_path / "other.db"
     replace_it, words = REPLACEMENTS[replacement]
     with open_log(f"sqlite:///{file}") as log:
-        log.find_ledger()
+        log.find_ledger(make=True)
         log.start()
         log.add(row(0))
         until(lambda: log.counts().written == 1)
@@ -371,7 +371,7 @@ def test_a_ledger_whose_folder_is_away_before_the_first_forecast_is_not_made_aga
     folder, away = tmp_path / "registry", tmp_path / "away"
     url = f"sqlite:///{folder}/ledger.db"
     with open_log(url) as log:
-        log.find_ledger()
+        log.find_ledger(make=True)
         folder.rename(away)
         log.add(row(0))
         until(lambda: "got no file there" in str(log.trouble))
@@ -381,10 +381,10 @@ def test_a_ledger_whose_folder_is_away_before_the_first_forecast_is_not_made_aga
     assert kept(url) == ids(0)
 
 
-def test_a_ledger_is_made_only_before_the_first_forecast_and_where_its_folder_is(tmp_path: Path) -> None:
-    for folder, made in ((tmp_path / "nowhere", False), (tmp_path, True)):
+def test_a_ledger_is_made_only_before_the_first_forecast_where_its_folder_is_and_none_is_lost(tmp_path: Path) -> None:
+    for folder, make, made in ((tmp_path / "nowhere", True, False), (tmp_path, False, False), (tmp_path, True, True)):
         log = ForecastLog(url=f"sqlite:///{folder}/ledger.db", **SETTINGS)
-        log.find_ledger()
+        log.find_ledger(make=make)
         assert ((folder / "ledger.db").exists(), log.trouble is None) == (made, made)
         log.close()
 
@@ -399,7 +399,7 @@ def test_another_ledger_in_the_same_database_gets_nothing(ledger_url: str) -> No
                 connection.execute(sa.text(statement))
 
     with open_log(ledger_url) as log:
-        log.find_ledger()
+        log.find_ledger(make=True)
         log.add(row(0))
         until(lambda: log.counts().written == 1)
         execute("ALTER SCHEMA public RENAME TO away", "CREATE SCHEMA public")

@@ -58,6 +58,7 @@ from lstm_ts.monitoring.served import check_skew
 from lstm_ts.monitoring.verdict import measure
 from lstm_ts.registry.promotion import promote_undecided
 from lstm_ts.registry.registry import Registry
+from lstm_ts.registry.uri import is_new
 from lstm_ts.store.bar_store import BarStore
 
 START, REGISTERED = datetime(2014, 1, 6, tzinfo=UTC), datetime(2014, 6, 2, tzinfo=UTC)
@@ -341,16 +342,32 @@ def test_hours_without_minutes_are_watched_and_have_a_status(hourly_bars: pl.Dat
     assert f"Stored: {stored:,} minutes, 0 of them in closed hours, which the table leaves out" in lines
 
 
-@pytest.mark.parametrize(("command", "action"), [("alerts", "list"), *(("monitor", each) for each in ACTIONS)])
-def test_a_lost_ledger_is_not_made_again(empty: Path, tmp_path: Path, command: str, action: str) -> None:
+@pytest.mark.parametrize(
+    ("command", "action"),
+    [("ingest", "ingest"), ("process", ""), ("alerts", "list"), *(("monitor", each) for each in ACTIONS)],
+)
+def test_a_lost_ledger_is_not_made_again(trained: Path, tmp_path: Path, command: str, action: str) -> None:
     (tmp_path / "outputs/registry").mkdir(parents=True)
-    shutil.copy(empty / "mlflow.db", tmp_path / "outputs/registry")
+    shutil.copy(trained / "outputs/registry/mlflow.db", tmp_path / "outputs/registry")
     with open_webhook() as webhook:
-        job = ["job=a"] * (action == "ended")
-        done = run(command, tmp_path, f"action={action}", *job, LSTM_TS_ALERT_URLS=webhook.url)
+        options = [f"action={action}"] * bool(action) + ["job=a"] * (action == "ended")
+        done = run(command, tmp_path, *options, LSTM_TS_ALERT_URLS=webhook.url)
     assert "ledger.db, got no file there; put it back" in mistake(done)
     assert webhook.titles == ["[critical] the ledger is unreachable"] * (action == "watch")
     assert not (tmp_path / "outputs/registry/ledger.db").exists()
+
+
+def test_a_ledger_is_lost_only_beside_a_sqlite_registry_with_a_version(
+    trained: Path, empty: Path, tmp_path: Path
+) -> None:
+    used, ledger_url = trained / "outputs/registry/mlflow.db", f"sqlite:///{tmp_path}/ledger.db"
+    begun, damaged = tmp_path / "begun.db", tmp_path / "damaged.db"
+    begun.touch()
+    damaged.write_text("none")
+    expected = {used: False, damaged: False, empty / "mlflow.db": True, begun: True, tmp_path / "none.db": True}
+    assert {path: is_new(ledger_url, f"sqlite:///{path}") for path in expected} == expected
+    assert is_new("postgresql+psycopg://lstm@127.0.0.1/lstm", f"sqlite:///{used}")
+    assert is_new(ledger_url, "http://127.0.0.1:5000")
 
 
 def test_without_a_version_there_is_nothing_to_watch(hourly_bars: pl.DataFrame, tmp_path: Path) -> None:

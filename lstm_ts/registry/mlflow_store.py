@@ -21,7 +21,15 @@ from urllib.request import url2pathname
 from sqlalchemy.exc import SQLAlchemyError
 
 from lstm_ts.errors import RegistryError
-from lstm_ts.registry.uri import ARTIFACTS, check_there, find_source, hide_password, is_elsewhere, sqlite_path
+from lstm_ts.registry.uri import (
+    ARTIFACTS,
+    GATE_SHA256,
+    check_there,
+    find_source,
+    hide_password,
+    is_elsewhere,
+    sqlite_path,
+)
 from lstm_ts.registry.version import MODEL, Version, describe
 from lstm_ts.store.disk import hash_file
 
@@ -43,7 +51,6 @@ from mlflow.store.db import utils as mlflow_database  # noqa: E402
 mlflow_database.MAX_RETRY_COUNT = 4  # a second, not MLflow's hundred, until a database counts as unreachable
 
 GATE = "gate.json"
-GATE_SHA256 = "gate_sha256"  # a tag
 UNKNOWN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes for a name, version or alias it lacks
 TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # its page opens on runs, not on chat traces
 EXISTS = "RESOURCE_ALREADY_EXISTS"
