@@ -12,6 +12,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,9 @@ class LocalPlace:
         except BaseException:
             ended = self._state.pop(which)
             self._keep(self._state)
+            if self._state:  # nginx may lead to the new replica already
+                with suppress(SystemExit):
+                    self._route(self._state)
             self._end(ended)
             raise
 
@@ -85,7 +89,7 @@ class LocalPlace:
         elif before := self._state.get("before"):
             try:
                 self.start(before)
-            except SystemExit:
+            except BaseException:
                 self._keep({**self._state, "before": before})
                 raise
             self.promote()

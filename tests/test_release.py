@@ -279,6 +279,32 @@ def test_a_replica_that_nginx_cannot_lead_to_is_ended(stubs: Place) -> None:
         socket.create_connection(("127.0.0.1", int(log.stem.rpartition("-")[2])))
 
 
+def test_a_start_that_fails_once_nginx_is_told_leads_to_no_ended_replica(
+    stubs: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert stubs.release("start", "first") == (0, "")
+    (nginx := tmp_path / "bin/nginx").parent.mkdir()
+    nginx.write_text(f'#!/bin/sh\n{program("nginx", "nginx")} "$@"\nif rm "$0.once" 2> /dev/null; then exit 1; fi\n')
+    nginx.chmod(0o755)
+    nginx.with_suffix(".once").touch()
+    monkeypatch.setenv("PATH", f"{nginx.parent}:{os.environ['PATH']}")
+    assert stubs.release("start", "second")[0] == 1
+    servers = re.findall(r"server 127\.0\.0\.1:(\d+)", (stubs.folder / "nginx.conf").read_text())
+    assert servers == [str(stubs.state()["old"]["port"])]
+    assert httpx.get(stubs.url, trust_env=False).status_code == 200
+
+
+def test_a_way_back_that_is_interrupted_can_be_taken_again(two: Place) -> None:
+    assert two.release("promote") == (0, "")
+    script = two.folder / "versions/first/bin/lstm-ts"
+    script.write_text("#!/bin/sh\nexec sleep 60\n")
+    with child([sys.executable, RELEASE, "back", f"local:{two.folder}"], start_new_session=True) as process:
+        wait_for(lambda: "new" in two.state())
+        process.send_signal(signal.SIGINT)
+        process.wait(WAIT_S)
+    assert two.state()["before"] == "first"
+
+
 def test_a_version_is_a_name_within_its_place(stubs: Place) -> None:
     code, said = stubs.release("start", "../versions/first")
     assert code == 1 and re.fullmatch(r"Expected the version \.\./versions/first in .*\n", said)
