@@ -17,7 +17,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 
-def end_by_signal(number: int, _: object) -> None:
+def _end_by_signal(number: int, _: object) -> None:
     """End the process as the signal does by default. Polars ignores Ctrl-C where SIG_DFL is set when it is imported."""
     signal.signal(number, signal.SIG_DFL)
     signal.raise_signal(number)
@@ -29,7 +29,7 @@ _SCRIPT = sys.argv[0] if sys.argv else ""
 _MODULE = next((name for flag, name in pairwise(sys.orig_argv) if flag == "-m"), "") if _SCRIPT == "-m" else ""
 _IS_COMMAND = _MODULE.partition(".")[0] in (__name__, "serve", "dashboard") or _SCRIPT.endswith("/lstm-ts")
 if _IS_COMMAND and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, end_by_signal)
+    signal.signal(signal.SIGINT, _end_by_signal)
 if _IS_COMMAND and isinstance(sys.stdout, TextIOWrapper):
     sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: an encoding may lack a character such as →
 

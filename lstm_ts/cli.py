@@ -25,7 +25,7 @@ from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from lstm_ts import end_by_signal, logs
+from lstm_ts import _end_by_signal, logs
 from lstm_ts.command_help import describe_command, help_requested
 from lstm_ts.command_line import read_command_line
 from lstm_ts.commands import check_extras
@@ -71,7 +71,7 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Result]], 
             logging.raiseExceptions = False  # a full disk under the log file is no reason for a traceback per line
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them
             with _one_sentence(), explained(config_name, sys.argv[1:]):
-                if signal.getsignal(signal.SIGINT) is end_by_signal:  # else it may be ignored
+                if signal.getsignal(signal.SIGINT) is _end_by_signal:  # else it may be ignored
                     signal.signal(signal.SIGINT, signal.default_int_handler)
                 _handle_help(config_name)
                 check_extras(config_name)
@@ -99,7 +99,7 @@ class Checks(Callback):
 def check_arguments(config_name: str) -> None:
     """Answer --help, or report a mistake in this command line, before slow imports.
 
-    Other options of Hydra, and sweeps, are left to `entry_point`. Until that begins, Ctrl-C ends the process.
+    Other options of Hydra, and sweeps, are left to `entry_point`.
     """
     wait_passively()
     logs.begin(_log_format(config_name, sys.argv[1:]), config_name)

@@ -216,7 +216,7 @@ def run(cfg: DictConfig) -> int:
         return watch_from_outside(cfg, now)
     with closing(open_ledger(cfg.registry.ledger, cfg.registry.uri)) as ledger:
         if cfg.action == "ended":
-            if not cfg.job or type(cfg.job) not in (str, int) or not isinstance(cfg.code, int):
+            if type(cfg.job) not in (str, int) or not str(cfg.job).strip() or not isinstance(cfg.code, int):
                 raise ConfigError(
                     f"Expected job=nightly code=$? or the like, got job={cfg.job} code={cfg.code}; set both"
                 )

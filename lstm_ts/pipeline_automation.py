@@ -71,8 +71,8 @@ def build_run_sensors(plan: Plan, symbol: Symbol, jobs: Sequence[Any]) -> list[d
 
 def read_retraining_request(cfg: DictConfig) -> str | None:
     """Return when the monitor last requested a retraining, ISO; None: never.    Raises    LedgerError"""
-    ledger_of = closing(open_ledger(cfg.registry.ledger, cfg.registry.uri))
-    with ledger_of as ledger, ledger.transaction() as connection:
+    at = cfg.registry
+    with closing(open_ledger(at.ledger, at.uri)) as ledger, ledger.transaction() as connection:
         state = read_states(connection, cfg.name, 0).get(RETRAINING)
     return state["asked_at"] if state else None
 

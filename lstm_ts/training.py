@@ -111,7 +111,7 @@ def make_data(
     split: Split,
     *,
     kept_scalers: Mapping[str, Scaler] | None = None,
-    drift_weights: Mapping[str, float] | None = None,
+    drift_weights: Mapping[str, float | None] | None = None,
 ) -> BarsDataModule:
     """Make the data module of the configuration, and set it up."""
     data: BarsDataModule = construct(
@@ -170,7 +170,8 @@ def fit(
     fitted = Fitted(forecasters, read_losses(trainer), steps_per_epoch, seconds)
     log.info("Validation loss: %.4f times that of har_rolling on the same hours", fitted.loss)
     for each, weight in zip(data.symbols, weights, strict=True):
-        log.info("Weights by validation, %s: median %.2f, drift %.2f", each.name, weight, each.drift_weight)
+        drift = "kept" if each.drift_weight is None else f"{each.drift_weight:.2f}"
+        log.info("Weights by validation, %s: median %.2f, drift %s", each.name, weight, drift)
     return fitted
 
 

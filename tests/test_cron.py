@@ -65,8 +65,10 @@ ALL = "ingest process monitor retrain"
 
 
 def test_cron_takes_the_crontab() -> None:
-    command = [program("crontab", "cron"), "-n", CRONTAB]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    crontab = program("crontab", "cron")
+    if "dry run" not in subprocess.run([crontab, "-h"], capture_output=True, text=True, timeout=60).stderr:
+        pytest.skip("This crontab is not Debian's: -n means something else")
+    done = subprocess.run([crontab, "-n", CRONTAB], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 
 

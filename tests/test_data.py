@@ -44,6 +44,9 @@ def test_without_a_validation_its_hours_are_trained_on(hourly_bars: pl.DataFrame
     whole.setup()
     np.testing.assert_array_equal(its.scaler.drift_D, whole.symbols[0].scaler.drift_D / 2)
     np.testing.assert_allclose(its.train_windows.drift_GH, whole.symbols[0].train_windows.drift_GH / 2, rtol=1e-6)
+    kept = make_data(symbol_bars(hourly_bars, silver), spec=SPEC, split=split, kept_scalers={"XAGUSD": its.scaler})
+    kept.setup()
+    assert (kept.symbols[0].scaler, kept.symbols[0].drift_weight) == (its.scaler, None)
 
 
 def test_a_fraction_is_of_the_span(hourly_bars: pl.DataFrame, silver: Session) -> None:

@@ -76,7 +76,7 @@ def test_nothing_ingested_for_two_session_hours_is_late(ledger: Ledger, market: 
     assert late(ledger, market, FRIDAY + 2 * HOUR).health is Health.GOOD
 
 
-@pytest.mark.parametrize("minutes", [(), (FRIDAY - 9 * HOUR,)])
+@pytest.mark.parametrize("minutes", [(), (FRIDAY - 9 * HOUR,), (FRIDAY - HOUR / 2,)])
 def test_hours_that_come_without_minutes_are_late_by_their_end(
     ledger: Ledger, market: Market, silver: Session, minutes: tuple[datetime, ...]
 ) -> None:
@@ -232,7 +232,7 @@ def test_a_ledger_that_does_not_answer_is_told_by_the_watch_itself(tmp_path: Pat
     assert "hunter2" not in hook.received[0]["message"]
 
 
-@pytest.mark.parametrize("job", ["[a]", "true", "''"])
+@pytest.mark.parametrize("job", ["[a]", "true", "''", "' '"])
 def test_a_job_that_is_none_does_not_end(tmp_path: Path, job: str) -> None:
     assert "Expected job=nightly" in mistake(run("monitor", tmp_path, "action=ended", f"job={job}", "code=1"))
 

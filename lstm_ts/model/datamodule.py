@@ -131,7 +131,7 @@ class BarsDataModule(L.LightningDataModule):
         season_prior_returns: float,
         seed: int,
         kept_scalers: Mapping[str, Scaler] | None = None,
-        drift_weights: Mapping[str, float] | None = None,
+        drift_weights: Mapping[str, float | None] | None = None,
     ) -> None:
         """balance        0: each symbol as often as it has windows .. 1: all symbols equally often
         kept_scalers   of an earlier model by symbol, instead of those fitted to this training part

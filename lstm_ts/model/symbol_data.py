@@ -64,15 +64,13 @@ class SymbolData:
         self.scaler = kept_scaler or fit_scaler(
             self.grid, self.train_G, settings, tsteps=spec.tsteps, horizon=spec.horizon, levels=spec.levels
         )
-        self.train_windows = self._make_windows()
-        self.drift_weight = 1.0
-        if kept_scaler is None:
-            self.drift_weight = self._weigh_drift() if drift_weight is None else drift_weight
-            self.scaler = replace(self.scaler, drift_D=self.drift_weight * self.scaler.drift_D)
+        self.drift_weight = None if kept_scaler else drift_weight  # None: the drift of the kept scaler
+        if kept_scaler is None and drift_weight is None:
             self.train_windows = self._make_windows()
-
-    def _weigh_drift(self) -> float:
-        return weigh_drift(self.valid_windows, self.reference.start_HQ, self.spec.levels)
+            self.drift_weight = weigh_drift(self.valid_windows, self.reference.start_HQ, spec.levels)
+        if self.drift_weight is not None:
+            self.scaler = replace(self.scaler, drift_D=self.drift_weight * self.scaler.drift_D)
+        self.train_windows = self._make_windows()
 
     def _make_windows(self) -> Windows[NDArray[Any]]:
         states = self.scaler.season_states(self.grid, tsteps=self.spec.tsteps)

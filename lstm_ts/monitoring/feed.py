@@ -77,7 +77,7 @@ def check_quality(
     hours = _recent_hours(session, hour_stamps, limits)
     bars, unit, stuck = minute_bars, "minute", limits.stuck_minutes
     if minute_bars.is_empty():
-        bars, unit = hourly_bars.join(hours.select("ts"), on="ts", how="semi"), "hour"
+        bars, unit = hourly_bars.filter(pl.col("ts").is_in(hours["ts"].implode())), "hour"
         stuck = max(STUCK_HOURS, math.ceil(limits.stuck_minutes / 60))
     problems = [
         _find_missing(hours, hour_stamps, limits),

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from lstm_ts.model.features import Grid
 from lstm_ts.model.windows import BODY, GAP, MAX_RETURN, POSITION, RANGE, Windows
 from lstm_ts.monitoring.findings import Finding, Health
-from lstm_ts.monitoring.regime import Hours, RegimeCheck
+from lstm_ts.monitoring.regime import INPUTS, Hours, RegimeCheck
 
 
 def read_hours(grid: Grid, windows: Windows[NDArray[Any]], inside_G: NDArray[np.bool_]) -> Hours:
@@ -23,6 +23,7 @@ def read_hours(grid: Grid, windows: Windows[NDArray[Any]], inside_G: NDArray[np.
         "range": columns[:, RANGE] - windows.log_volatility_G[rows],
         "position": columns[:, POSITION],
     }
+    assert len(inputs) == INPUTS
     return Hours(grid.close_G[rows], grid.range_G[rows], inputs)
 
 

@@ -64,18 +64,19 @@ def _check_ingest(market: Market, limits: SilenceLimits, now: datetime) -> Findi
     command = f"python -m lstm_ts.ingest action=status symbol={symbol}"
     spans = {MINUTE: market.minutes, HOUR: market.hours}
     try:
-        ends = {last_ts: span for span, store in spans.items() if (last_ts := store.last_ts())}
+        ends = [(ts + span, ts) for span, store in spans.items() if (ts := store.last_ts())]
     except DataError as error:
         return Finding("pipeline_late", symbol, Health.UNKNOWN, str(error), command)
-    if (last_ts := max(ends, default=None)) is None:
+    if not ends:
         sentence = f"No bar of {symbol} has ever been ingested."
         return Finding("pipeline_late", symbol, Health.UNKNOWN, sentence, command)
+    end, last_ts = max(ends)
     if last_ts > now + AHEAD:
         sentence = (
             f"The last bar of {symbol} is of {format_time(last_ts)}, which is in the future: a clock or zone is wrong."
         )
         return Finding("pipeline_late", symbol, Health.UNKNOWN, sentence, command)
-    hours = market.session.time_open(last_ts + ends[last_ts], now) / HOUR
+    hours = market.session.time_open(end, now) / HOUR
     health = Health.BAD if hours >= limits.ingest_hours else Health.GOOD
     sentence = f"No bar of {symbol} has come for {hours:.1f} session hours: the last one is of {format_time(last_ts)}."
     return Finding("pipeline_late", symbol, health, sentence, command)

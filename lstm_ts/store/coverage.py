@@ -75,7 +75,9 @@ def list_minutes(hours_ts: pl.Series, session: Session) -> pl.Series:
     if hours_ts.is_empty():
         return hours_ts
     ts = pl.col("ts")
-    hours = hours_ts.to_frame().join(session.hours(hours_ts[0], hours_ts[-1] + HOUR), on="ts", how="left")
+    hours = hours_ts.to_frame().join(
+        session.hours(hours_ts[0], hours_ts[-1] + HOUR), on="ts", how="left", maintain_order="left"
+    )
     start, end = pl.col("opens_at").fill_null(ts), pl.col("closes_at").fill_null(ts + HOUR)
     return hours.select(ts=pl.datetime_ranges(start, end, "1m", closed="left").explode())["ts"]
 

@@ -25,7 +25,7 @@ def open_storage(url: str) -> Iterator[Any]:
     """
     if not url.lower().startswith("s3://"):
         raise ConfigError(
-            f"Expected a URL such as s3://bucket/folder, got {url}; write a path of this machine as it is"
+            f"Expected a URL such as s3://bucket/folder, got {url}; give an s3:// URL, or a path on this machine"
         )
     try:
         from botocore.exceptions import BotoCoreError, ClientError
