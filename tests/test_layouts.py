@@ -706,6 +706,12 @@ def zipped(**members: str | bytes) -> bytes:
     return written.getvalue()
 
 
+def with_directory_of(size: int, size_64: int = 0) -> bytes:
+    """An archive that says so of the list of its files."""
+    end_64 = b"PK\x06\x06" + bytes(36) + size_64.to_bytes(8, "little") + bytes(8) + b"PK\x06\x07" + bytes(16)
+    return b"PK\x03\x04" + end_64 * bool(size_64) + b"PK\x05\x06" + bytes(8) + size.to_bytes(4, "little") + bytes(6)
+
+
 def tarred() -> bytes:
     written = io.BytesIO()
     with tarfile.open(fileobj=written, mode="w:gz") as archive:
@@ -870,7 +876,9 @@ OTHERS: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: workbook(M1=[["a</t></is></c><c r='XFD1048576' t='inlineStr'><is><t>b"]]),
         "Expected a workbook whose cells, with the empty ones between them, fit into 2,048 MB of memory",
     ),
-    "too many files in a zip": (lambda: zipped(a_csv=PLAIN) + b"PK\x01\x02" * 10_000, "at most 10,000 files"),
+    "too many files in a zip": (lambda: zipped(**{f"{n}_csv": "" for n in range(10_001)}), "at most 10,000 files"),
+    "far too many files in a zip": (lambda: with_directory_of(1 << 31), "at most 10,000 files"),
+    "far too many files in a zip of 64 bits": (lambda: with_directory_of(0xFFFFFFFF, 1 << 40), "at most 10,000 files"),
     "half a Parquet file": (lambda: b"PAR1" + bytes(99), "a cut or damaged one"),
 }
 

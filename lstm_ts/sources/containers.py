@@ -27,7 +27,9 @@ FIRST_ROWS = 10_000  # read at once to find the first lines that are not blank
 LONGEST_LINE = 1 << 20
 BLOCK_CHARS = 1 << 25
 MAX_WORKBOOK_BYTES = 400_000_000  # unpacked; a sheet that is full of minutes takes some 250 MB
-MAX_MEMBERS, MEMBER = 10_000, b"PK\x01\x02"  # files of an archive, and the signature of each in its directory
+MAX_MEMBERS, MAX_DIRECTORY_BYTES = 10_000, 1 << 22  # of an archive: its files, and the list of these at its end
+END, END_BYTES, LONGEST_COMMENT = b"PK\x05\x06", 22, 1 << 16  # of an archive
+LOCATOR, LOCATOR_BYTES, END64_BYTES = b"PK\x06\x07", 20, 56  # before its end, in ZIP64
 BLANKS = " \r\n\x00\ufeff"
 
 PARQUET, GZIP, ZIP = b"PAR1", b"\x1f\x8b", b"PK\x03\x04"
@@ -55,8 +57,6 @@ BYTE_ORDER_MARKS = {
 # Bytes of a table that are read in twos or fours.
 TWO = "".join(chr(first | second << 8) for first in b"0123456789.,;:- \r\n" for second in b"0123456789.,;:- \r\n")
 OTHER_ENCODING = re.compile(rf"[\ufffd{re.escape(TWO)}]{{16}}")
-
-
 OnRead = Callable[[int], None]
 
 
@@ -86,7 +86,8 @@ def state_of(file: Path) -> tuple[int, int]:
 def find_texts(file: Path, on_read: OnRead) -> list[Text]:
     """on_read    called with 0 at each chunk that is read of a text; what it raises ends the reading
 
-    Raises    UnknownFormat: the file is of another kind; DataError: it is damaged, too large, or locked"""
+    Raises    UnknownFormat: the file is of another kind; DataError: it is damaged, too large, or locked
+    """
     with _whole(file):
         head = _head(file.open("rb"), HEAD_BYTES)
         if head.startswith(GZIP):
@@ -114,10 +115,12 @@ def _whole(file: Path | str) -> Iterator[None]:
 
 
 def _in_archive(file: Path, on_read: OnRead) -> list[Text]:
-    with file.open("rb") as opened:
-        if sum(block.count(MEMBER) for block in iter(partial(opened.read, CHUNK_CHARS), b"")) > MAX_MEMBERS:
-            raise DataError(f"Expected an archive of at most {MAX_MEMBERS:,} files, got more: {file}; split it")
+    too_many = DataError(f"Expected an archive of at most {MAX_MEMBERS:,} files, got more: {file}; split it")
+    if _directory_bytes(file) > MAX_DIRECTORY_BYTES:
+        raise too_many
     archive = zipfile.ZipFile(file)  # for all its files, and closed with the last of them
+    if len(archive.infolist()) > MAX_MEMBERS:
+        raise too_many
     members = [member for member in archive.infolist() if not member.is_dir() and member.file_size]
     names = {member.filename for member in members}
     if "xl/workbook.xml" in names:
@@ -132,6 +135,22 @@ def _in_archive(file: Path, on_read: OnRead) -> list[Text]:
         raise NoRows(f"Expected a text file in {file}, got none; leave it out of source.paths")
     named = {name: str(Path(name).with_suffix("")) for name in texts}
     return [Text(f"{file}/{name}", partial(_open_member, archive, name), stem, on_read) for name, stem in named.items()]
+
+
+def _directory_bytes(file: Path) -> int:
+    """Return the size of the list of an archive's files as `zipfile` will read it; 0 where it finds none."""
+    with file.open("rb") as opened:
+        size = opened.seek(0, 2)
+        opened.seek(max(0, size - LONGEST_COMMENT - END_BYTES - LOCATOR_BYTES - END64_BYTES))
+        tail = opened.read()
+    at = len(tail) - END_BYTES
+    if not (tail[at:].startswith(END) and tail.endswith(b"\0\0")):
+        at = tail.rfind(END)
+    if at < 0:
+        return 0
+    if at >= LOCATOR_BYTES + END64_BYTES and tail[at - LOCATOR_BYTES :].startswith(LOCATOR):
+        return int.from_bytes(tail[at - LOCATOR_BYTES - END64_BYTES :][40:48], "little")
+    return int.from_bytes(tail[at + 12 : at + 16], "little")
 
 
 def _open_member(archive: zipfile.ZipFile, name: str) -> BufferedIOBase:
