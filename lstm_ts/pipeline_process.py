@@ -69,6 +69,8 @@ def end_group(group: int) -> None:
         os.killpg(group, signal.SIGTERM)
         while time.monotonic() < until:
             time.sleep(LOOK_S)
+            with suppress(ChildProcessError):  # process 1 of a container is the parent of all orphans
+                os.waitpid(-group, os.WNOHANG)
             os.killpg(group, 0)
         os.killpg(group, signal.SIGKILL)
 

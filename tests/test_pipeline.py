@@ -396,6 +396,24 @@ def test_what_dagster_leaves_ends_with_it_though_it_ignores_sigterm() -> None:
     assert subprocess.run(command, cwd=ROOT, capture_output=True, timeout=30).returncode == 0
 
 
+ADOPTS = """
+import subprocess, sys, time
+from ctypes import CDLL
+from lstm_ts import pipeline_process
+CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
+child = subprocess.Popen(["sh", "-c", "sleep 60 &"], process_group=0)
+child.wait()
+began = time.monotonic()
+pipeline_process.end_group(child.pid)
+sys.exit(time.monotonic() - began > pipeline_process.END_S / 2)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a call of the Linux kernel")
+def test_orphans_of_process_1_are_not_waited_for_once_they_have_ended() -> None:
+    assert subprocess.run(python("-c", ADOPTS), cwd=ROOT, timeout=30).returncode == 0
+
+
 @pytest.mark.slow
 def test_the_schedule_alone_loads_no_network_library() -> None:
     code = (
