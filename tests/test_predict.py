@@ -146,6 +146,11 @@ def test_epochs_by_the_clock_of_a_server_are_read_in_the_zone_that_is_set(tmp_pa
         read("Asia/Tokyo")
     with pytest.raises(WrongZone, match=r"2 hours earlier would leave"):
         read(None)
+    half, text = server[len(server) // 2], (tmp_path / "h1.csv").read_text()
+    before, after = text.split(f"{half},")
+    (tmp_path / "h1.csv").write_text(before + f"{half}," + after.replace(",30", ",3000").replace("30,", "3000,", 1))
+    with pytest.raises(DataError, match="prices of one level"):
+        read("America/New_York+7h")
 
 
 def test_a_window_unlike_the_training_hours_is_flagged_by_the_rule_of_the_service():

@@ -50,7 +50,7 @@ def in_either_zone(attempt: Callable[[], T], source: Source) -> T:
         source.utc_is_local = True
         try:
             return attempt()
-        except DataError:
+        except WrongZone:
             raise WrongZone(
                 f"{error}; the stamps count from 1970 or carry a zone, and as clock times of source.zone={source.zone} "
                 "they fit no better: correct that zone, or leave it out of the stamps"
