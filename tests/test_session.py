@@ -224,6 +224,32 @@ def test_last_hours_reach_back_over_closures() -> None:
     assert hours == SILVER.hours(hours[0], at(3, 30, 12))["ts"].to_list() and len(hours) == 500
 
 
+HOLIDAYS = {
+    "ICEBrent": ["2022-11-24", "2023-07-04", "2023-11-23", "2024-11-28", "2024-12-25"],
+    "SpotFX": ["2024-12-24", "2024-12-25", "2024-12-31", "2025-01-01"],
+    "CMEGlobex_Silver": ["2015-07-03", "2020-07-03", "2023-12-25", "2024-01-01", "2024-03-29"],
+}
+
+
+@pytest.mark.parametrize(("calendar", "day"), [(name, day) for name, days in HOLIDAYS.items() for day in days])
+def test_bars_at_the_usual_hours_of_a_holiday_are_no_wrong_zone(calendar: str, day: str) -> None:
+    session, fortnight = Session(calendar=calendar, zone="America/New_York"), timedelta(days=14)
+    usual = utc(day) - fortnight
+    hours = session.hours(usual, usual + timedelta(days=1)).select(pl.col("ts") + fortnight, bars=60)
+    assert hours.height > 12
+    assert find_shift_hours(session, hours, max_mismatch=0.02) == 0
+
+
+@pytest.mark.parametrize(
+    ("calendar", "bars"),
+    [("SpotFX", {21: 3, 22: 60, 23: 60}), ("SpotFX", {21: 3}), ("CMEGlobex_Silver", {22: 2, 23: 60})],
+)
+def test_some_minutes_before_the_open_are_no_wrong_zone(calendar: str, bars: dict[int, int]) -> None:
+    session = Session(calendar=calendar, zone="America/New_York")
+    counts = pl.DataFrame({"ts": [at(1, 7, hour, year=2024) for hour in bars], "bars": list(bars.values())})
+    assert find_shift_hours(session, counts, max_mismatch=0.02) == 0
+
+
 def test_sessions_of_a_span_are_cut_at_its_ends(silver: Session) -> None:
     friday, sunday = datetime(2015, 3, 6, 20, tzinfo=UTC), datetime(2015, 3, 8, 23, tzinfo=UTC)
     # New York moves to summer time within that weekend, so the close is at 22:00 UTC and the opening too.

@@ -10,6 +10,7 @@ from lstm_ts.market.session import HOUR, LONGEST_CLOSURE, Session
 
 ZONES_DIFFER = timedelta(hours=14)
 SHORT_BARS = 10  # in an hour
+FEW_BARS = 30  # of a day, in closed hours: a feed may begin some minutes early
 HALF_FULL = 0.3, 0.7  # of the bars of a usual hour
 SHIFTED_EDGES = 0.25  # of the closures: a zone without the market's summer time is off in a third of the year
 SHIFTED_RUN = 3  # ends and begins of weeks in succession: not even two are, in 20 real years of metals, oil, currencies
@@ -164,13 +165,23 @@ def _edge_shifts(edges: pl.DataFrame) -> pl.Series:
 def find_shift_hours(session: Session, counts: pl.DataFrame, *, max_mismatch: float) -> int:
     """Return the hours by which the stamps of bars in closed hours are too early; 0 if no shift explains the bars.
 
-    For bars of a day or less: hours without bars prove nothing then, nor do bars on a holiday of the calendar.
+    For bars of a day or less: hours without bars prove nothing then, nor do those on a holiday of the calendar, which
+    fit the sessions of the week before or after.
     """
     found = _mismatch(session, counts, 0)
-    if found.closed_bars <= max_mismatch:
+    weeks = found, *(_mismatch(session, _in_weeks(session, counts, weeks), 0) for weeks in (-1, 1))
+    few = found.closed_bars * int(counts["bars"].sum()) < FEW_BARS
+    if few or min(week.closed_bars for week in weeks) <= max_mismatch:
         return 0
     nearest, left = _nearest_shift(session, counts)
     return nearest if left.total < found.total / 2 else 0
+
+
+def _in_weeks(session: Session, counts: pl.DataFrame, weeks: int) -> pl.DataFrame:
+    """Return the counts of the same local hours so many weeks later."""
+    local = pl.col("ts").dt.convert_time_zone(session.zone).dt.replace_time_zone(None) + pl.duration(weeks=weeks)
+    later = local.dt.replace_time_zone(session.zone, ambiguous="earliest", non_existent="null")
+    return counts.with_columns(ts=later.dt.convert_time_zone("UTC").fill_null(pl.col("ts")))
 
 
 def _nearest_shift(session: Session, counts: pl.DataFrame) -> tuple[int, Mismatch]:

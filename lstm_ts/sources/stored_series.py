@@ -16,6 +16,7 @@ from lstm_ts.market.session import MINUTE, Session
 from lstm_ts.market.spacing import Times
 from lstm_ts.market.zone_check import find_shift_hours
 from lstm_ts.scoring.tables import percent
+from lstm_ts.sources.spikes import MAX_ROWS, SPIKE
 from lstm_ts.store.bar_store import BarStore
 
 NEAR = timedelta(days=7)
@@ -66,7 +67,9 @@ class SeriesLimits:
 
     def _check_rejects(self, batch: BarBatch, name: str) -> None:
         bad, rows = batch.rejects.height, batch.rejects.height + batch.bars.height
-        if bad > self.max_reject_share * rows:
+        spikes = batch.rejects.filter(pl.col("reason") == SPIKE).height
+        limit = self.max_reject_share * rows
+        if bad - spikes > limit or spikes > max(MAX_ROWS, limit):
             raise BrokerError(
                 f"Expected at most {percent(self.max_reject_share, 2)} bad rows in an answer of {name}, got {bad} of "
                 f"{rows}: {describe_rejects(batch.rejects)}; nothing of it was stored; max_reject_share allows more"
