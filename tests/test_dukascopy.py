@@ -232,13 +232,13 @@ def test_a_wish_to_be_left_alone_for_long_ends_the_run(place: Place, feed: FakeF
         ("404", 1, r"2015/3/5 to exist, got status 404; correct symbol\.feed_code or source\.base"),
     ],
 )
-def test_it_gives_up_on_a_feed_that_answers_three_days_in_a_row_with_errors(
+def test_it_gives_up_on_a_feed_that_answers_every_day_with_errors(
     place: Place, feed: FakeFeed, base: str, fault: str, tries: int, words: str
 ) -> None:
     feed.plan("ASK", fault, forever=True)
     with pytest.raises(BrokerUnavailable if tries > 1 else BrokerError, match=words):
         place.fill(make_broker(base))
-    assert len(feed.asked) == 3 * (1 + tries)  # of each day a bid, and the tries at its ask
+    assert len(feed.asked) == 4 * (1 + tries)  # of each day a bid, and the tries at its ask
 
 
 def test_a_run_of_which_nothing_is_answered_fails(place: Place, feed: FakeFeed, base: str) -> None:
@@ -258,6 +258,17 @@ def test_old_days_that_are_refused_keep_from_no_later_one(
         place.fill(make_broker(base), end=END - timedelta(hours=12))
     assert place.raw.read().equals(TRUTH.filter(pl.col("ts") >= END - 2 * DAY))
     assert "the newest of the others come next; add span.start=2015-03-04T00:00 to" in caplog.text
+
+
+def test_the_newest_and_the_oldest_days_that_are_refused_keep_from_none_between(
+    place: Place, feed: FakeFeed, base: str
+) -> None:
+    for day in ("2015/3/5", SUNDAY, MONDAY):
+        feed.plan(f"ASK/{day}", "404", forever=True)
+    with pytest.raises(BrokerError, match="2015/3/5"):
+        place.fill(make_broker(base))
+    between = pl.col("ts").is_between(START + 2 * DAY, END - DAY, closed="left")
+    assert place.raw.read().equals(TRUTH.filter(between))
 
 
 def test_the_pace_is_kept_over_repetitions_too(place: Place, feed: FakeFeed, base: str) -> None:
@@ -374,7 +385,7 @@ def times_ten_at(feed: FakeFeed, bad: pl.Series) -> None:
     feed.sides = {side: candles.with_columns(tenfold) for side, candles in feed.sides.items()}
 
 
-@pytest.mark.parametrize("at", [2000, -300, -1])
+@pytest.mark.parametrize("at", [20, 2000, -300, -1])
 @pytest.mark.parametrize("rows", [1, 3])
 def test_minutes_far_from_those_about_them_are_left_out_named_and_stay_unknown(
     place: Place, feed: FakeFeed, base: str, at: int, rows: int
@@ -402,6 +413,18 @@ def test_a_feed_in_a_wrong_zone_is_refused(place: Place, feed: FakeFeed, base: s
     with pytest.raises(WrongZone, match=r"sessions of CMEGlobex_Silver, got .* that would fit 2 hours earlier, in Duk"):
         place.fill(make_broker(base))
     assert place.raw.read_stamps().is_empty() and place.answers() == []  # of Sunday neither, which lacks all its bars
+
+
+@pytest.mark.parametrize(("silent", "missing"), [(4, 5), (5, 4)], ids=["after another refusal", "before it"])
+def test_silence_beside_a_wrong_zone_proves_nothing(
+    place: Place, feed: FakeFeed, base: str, silent: int, missing: int
+) -> None:
+    shifted, day = pl.col("ts") + timedelta(hours=2), pl.col("ts").dt.day()
+    feed.sides = {side: bars.with_columns(shifted).filter(day != silent) for side, bars in feed.sides.items()}
+    feed.plan(f"2015/3/{missing}", "404", forever=True)
+    with pytest.raises((BrokerError, WrongZone)):
+        place.fill(make_broker(base))
+    assert place.raw.read_stamps().is_empty() and place.answers() == []
 
 
 def test_candles_that_fill_closed_hours_are_left_out(

@@ -1,7 +1,8 @@
 """Fetch from a broker the session minutes that are not proven yet, and store its answers step by step.
 
 A step is stored, and only then recorded in the ledger: a process killed at any moment leaves at most one step
-unrecorded, and the next run continues with the minutes that the ledger does not prove.
+unrecorded, and the next run continues with the minutes that the ledger does not prove. Spans without a bar are recorded
+last: once one span came in a wrong zone, the silence of the others says nothing.
 """
 
 import logging
@@ -72,6 +73,7 @@ class Backfill:
     rejects_csv: Path
     _result: BackfillResult = field(default_factory=BackfillResult, init=False)
     _step: _Step = field(default_factory=_Step, init=False)
+    _silent: _Step = field(default_factory=_Step, init=False)  # answers without a bar
     _spans: Spans = field(default_factory=lambda: Spans([]), init=False)
 
     def run(self, start: datetime | None, end: datetime | None, *, again: bool) -> BackfillResult:
@@ -135,7 +137,13 @@ class Backfill:
                     self._take(batch)
                     if self._step.bars and time.monotonic() - self._step.since >= self.commit_s:
                         self._commit()
+            except WrongZone:
+                self._spans.wrong_zone = True
+                raise
             finally:  # keep the answers from before an error or Ctrl-C
+                if not self._spans.wrong_zone:
+                    self._step.bars += self._silent.bars
+                    self._step.answers += self._silent.answers
                 if self._step.bars:
                     self._commit()
         if self._result.closed:
@@ -153,9 +161,9 @@ class Backfill:
             self._spans.refuse(why)
             return
         self._spans.accept(batch)
-        self._step.bars.append(batch.bars)
-        if batch.bars.height or not isinstance(self._spans.refused, WrongZone):  # whose silence says nothing
-            self._step.answers.extend(batch.answers)
+        step = self._step if batch.bars.height else self._silent
+        step.bars.append(batch.bars)
+        step.answers.extend(batch.answers)
 
     def _sift(self, batch: BarBatch) -> BarBatch:
         """Leave out what fills closed hours, and damaged rows."""

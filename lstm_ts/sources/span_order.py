@@ -7,7 +7,7 @@ from datetime import datetime
 
 import polars as pl
 
-from lstm_ts.errors import BrokerUnavailable, LstmTsError
+from lstm_ts.errors import BrokerUnavailable, LstmTsError, WrongZone
 from lstm_ts.market.bars import AnsweredSpan, BarBatch
 from lstm_ts.market.completeness import State, classify, count_within
 from lstm_ts.market.session import DAY
@@ -70,9 +70,10 @@ class Spans:
         self.count, self.began = len(spans), time.monotonic()
         self.current: Span
         self._answered = False
-        self._left, self._newest, self._turned = spans, max(spans, default=None), False
+        self._left, self._turned = spans, False
         self._in_a_row: list[tuple[Span, LstmTsError]] = []
         self.refused: LstmTsError | None = None  # the first one that was answered
+        self.wrong_zone = False  # was one of them
         self._unavailable: BrokerUnavailable | None = None
 
     def __iter__(self) -> Iterator[Span]:
@@ -86,20 +87,20 @@ class Spans:
             self._in_a_row.clear()
 
     def refuse(self, why: LstmTsError) -> None:
-        """Raises    the first one of too many in a row, the newest among them"""
+        """Raises    the first one of too many in a row, once the newest of the others have come"""
         log.warning("Left out %s to %s, whose minutes stay unknown: %s", *self.current, why)
         if isinstance(why, BrokerUnavailable):
             self._unavailable = self._unavailable or why
         else:
             self.refused = self.refused or why
+            self.wrong_zone |= isinstance(why, WrongZone)
         self._in_a_row.append((self.current, why))
         if len(self._in_a_row) < GIVE_UP:
             return
-        spans = [span for span, _ in self._in_a_row]
-        if self._turned or not self._left or self._newest in spans:
+        if self._turned or not self._left:
             raise self._in_a_row[0][1]
         self._left, self._turned = sorted(self._left, reverse=True), True
-        until = max(end for _, end in spans)
+        until = max(end for (_, end), _ in self._in_a_row)
         log.warning(
             "Too many in a row: the newest of the others come next; add span.start=%s to ask for none before",
             f"{until:%Y-%m-%dT%H:%M}",
