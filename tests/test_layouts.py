@@ -4,6 +4,7 @@ import gzip
 import io
 import os
 import re
+import sys
 import tarfile
 import time
 import zipfile
@@ -22,6 +23,7 @@ from lstm_ts.market.bars import BarBatch
 from lstm_ts.market.session import HOUR
 from lstm_ts.sources.stamps import recognise_stamp
 from lstm_ts.sources.symbols import same_symbol
+from lstm_ts.sources.workbook import ONE_AT_A_TIME, read_sheets
 
 Row = tuple[datetime, float, float, float, float, float | None]
 FIRST = datetime(2025, 1, 7, 14, tzinfo=UTC)
@@ -874,7 +876,7 @@ OTHERS: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "cells of a workbook that are far apart": (
         lambda: workbook(M1=[["a</t></is></c><c r='XFD1048576' t='inlineStr'><is><t>b"]]),
-        "Expected a workbook whose cells, with the empty ones between them, fit into 2,048 MB of memory",
+        "Expected a workbook whose cells, with the empty ones between them, fit into 1,024 MB of memory",
     ),
     "too many files in a zip": (lambda: zipped(**{f"{n}_csv": "" for n in range(10_001)}), "at most 10,000 files"),
     "far too many files in a zip": (lambda: with_directory_of(1 << 31), "at most 10,000 files"),
@@ -889,6 +891,33 @@ def test_what_is_no_table_is_named_by_what_it_is(tmp_path: Path, content: Callab
     with pytest.raises(DataError, match=message) as error:
         read(tmp_path / "bars.csv")
     assert str(error.value).isprintable() and len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize("interpreter", ["/bin/false", "", None])
+def test_a_workbook_that_no_process_reads_is_not_taken_for_a_large_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interpreter: str | None
+) -> None:
+    (tmp_path / "bars.xlsx").write_bytes(workbook(M1=cells_of(PLAIN)))
+    monkeypatch.setattr(sys, "executable", interpreter)
+    with pytest.raises(DataError, match=r"got (exit code 1 of /bin/false: it says nothing|(''|None) \(.*); .*as CSV"):
+        read(tmp_path / "bars.xlsx")
+
+
+def test_a_workbook_is_read_beside_a_module_of_a_library_name_and_without_an_installed_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bars.xlsx").write_bytes(workbook(M1=cells_of(PLAIN)))
+    (tmp_path / "json.py").write_text("1 / 0")
+    monkeypatch.chdir(tmp_path)
+    assert bars_of(read(tmp_path / "bars.xlsx")) == expected()
+
+
+def test_a_workbook_waits_for_the_one_before_it_within_the_time_limit(tmp_path: Path) -> None:
+    def end(rows: int) -> None:
+        raise DataError("over the limit")
+
+    with ONE_AT_A_TIME, pytest.raises(DataError, match="over the limit"):
+        read_sheets(tmp_path / "bars.xlsx", end)
 
 
 FRAME = pl.DataFrame(

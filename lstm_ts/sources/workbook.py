@@ -16,16 +16,20 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 
 import polars as pl
 
 from lstm_ts.errors import DataError
 from lstm_ts.lifetime import end_with
+from lstm_ts.sources.columns import printable
 
-MEMORY_BYTES = 2 << 30  # a sheet that is full of minutes takes a quarter
+MEMORY_BYTES = 1 << 30  # a sheet that is full of minutes takes half
 MAX_TEXT_BYTES = 400_000_000
 POLL_S = 0.2
-DAMAGED = 3  # exit code
+DAMAGED, NO_MEMORY = 3, 4  # exit codes
+PACKAGES = str(Path(__file__).parents[2])  # in which a process elsewhere finds lstm_ts
+ONE_AT_A_TIME = Lock()  # so that a dashboard of many visitors takes no more memory
 
 
 def read_sheets(file: Path, on_read: Callable[[int], None]) -> dict[str, bytes]:
@@ -34,35 +38,61 @@ def read_sheets(file: Path, on_read: Callable[[int], None]) -> dict[str, bytes]:
     on_read    called with 0 from time to time; what it raises ends the reading
     Raises     DataError
     """
-    with TemporaryDirectory(prefix="lstm_ts_") as folder, _begin(file, folder) as process:
+    while not ONE_AT_A_TIME.acquire(timeout=POLL_S):
+        on_read(0)
+    try:
+        with TemporaryDirectory(prefix="lstm_ts_") as folder:
+            names = _run(file, folder, on_read)
+            return {name: Path(folder, str(number)).read_bytes() for number, name in enumerate(json.loads(names))}
+    finally:
+        ONE_AT_A_TIME.release()
+
+
+def _run(file: Path, folder: str, on_read: Callable[[int], None]) -> bytes:
+    """Return what the subprocess prints.    Raises    DataError: it has failed"""
+    with _begin(file, folder) as process:
         try:
-            names = _wait(process, on_read)
+            names, errors = _wait(process, on_read)
         finally:
             process.kill()
-        if process.returncode == DAMAGED:
-            raise DataError(f"Expected a whole workbook, got a cut or damaged one: {file}; export it as CSV")
-        if process.returncode:
-            raise DataError(
-                f"Expected a workbook whose cells, with the empty ones between them, fit into "
-                f"{MEMORY_BYTES >> 20:,} MB of memory, got {file}; export it as CSV"
-            )
-        return {name: Path(folder, str(number)).read_bytes() for number, name in enumerate(json.loads(names))}
+    if process.returncode == DAMAGED:
+        raise DataError(f"Expected a whole workbook, got a cut or damaged one: {file}; export it as CSV")
+    if process.returncode in (NO_MEMORY, -signal.SIGABRT, -signal.SIGKILL):
+        raise DataError(
+            f"Expected a workbook whose cells, with the empty ones between them, fit into "
+            f"{MEMORY_BYTES >> 20:,} MB of memory, got {file}; export it as CSV"
+        )
+    if process.returncode:
+        last = printable(errors.decode(errors="replace").splitlines()[-1:])
+        raise DataError(
+            f"Expected a process that reads {file}, got exit code {process.returncode} of {sys.executable}: "
+            f"{last or 'it says nothing'}; correct that, or export it as CSV"
+        )
+    return names
 
 
 def _begin(file: Path, folder: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", __name__, str(os.getpid()), str(file), folder],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | {"POLARS_MAX_THREADS": "1"},
-    )
+    """Raises    DataError: no interpreter"""
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", __name__, str(os.getpid()), str(file), folder],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=os.environ
+            | {"POLARS_MAX_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, [*sys.path, PACKAGES]))},
+        )
+    except (OSError, TypeError) as error:
+        raise DataError(
+            f"Expected an interpreter of Python that reads {file}, got {sys.executable!r} ({error}); set "
+            "sys.executable, or export it as CSV"
+        ) from None
 
 
-def _wait(process: subprocess.Popen[bytes], on_read: Callable[[int], None]) -> bytes:
+def _wait(process: subprocess.Popen[bytes], on_read: Callable[[int], None]) -> tuple[bytes, bytes]:
     while True:
         with suppress(subprocess.TimeoutExpired):
-            return process.communicate(timeout=POLL_S)[0]
+            return process.communicate(timeout=POLL_S)
         on_read(0)
 
 
@@ -104,4 +134,7 @@ if __name__ == "__main__":
     parent, file, folder = sys.argv[1:]
     end_with(int(parent), signal.SIGKILL)
     _bound_memory()
-    print(json.dumps(_write_sheets(file, Path(folder))))
+    try:
+        print(json.dumps(_write_sheets(file, Path(folder))))
+    except MemoryError:
+        sys.exit(NO_MEMORY)
