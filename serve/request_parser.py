@@ -30,12 +30,7 @@ class RequestParser:
         counted = self.begun + (self.reading is None)  # what begins later in this piece is counted from the next
         self._whole, self._piece_body_bytes = [], 0
         try:
-            self._parser.feed_data(piece)
-        except httptools.HttpParserUpgrade:
-            if (self._length or self._coded) and not self.violation:  # of which the parser makes the next request
-                text = "Expected a request without Upgrade, got one with a body; set the client to HTTP/1.1"
-                self._violate(400, "upgrade", text)
-                self._whole.pop()
+            self._parse(piece)
         except httptools.HttpParserError as error:
             self._violate(400, "malformed", f"Expected an HTTP/1.1 request, got another: {error}; correct the client")
         if self.begun <= counted:
@@ -45,6 +40,19 @@ class RequestParser:
                 self._whole = []
         self.held_bytes = self.held_bytes + len(piece) if self.reading else 0
         return self._whole
+
+    def _parse(self, piece: bytes) -> None:
+        """Raises    httptools.HttpParserError"""
+        while piece and not self.violation:
+            try:
+                self._parser.feed_data(piece)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                piece = piece[upgrade.args[0] :]  # at which the parser stops
+            if (self._length or self._coded) and not self.violation:  # of which the parser makes the next request
+                text = "Expected a request without Upgrade, got one with a body; set the client to HTTP/1.1"
+                self._violate(400, "upgrade", text)
+                self._whole.pop()
 
     def takes_expectation(self) -> bool:
         """Return whether the client waits for `100 Continue` before it sends its body; True once a request."""
