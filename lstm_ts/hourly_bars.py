@@ -5,7 +5,9 @@ A frame of pandas gives frames of pandas back, anything else frames of polars.
 
 import logging
 import os
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -133,17 +135,22 @@ def check_process(number: int) -> None:
 
     Raises    ConfigError: a fork of one that uses Polars, which would wait for threads that a fork does not copy
     """
-    if number == IMPORTED_BY:
+    if number == IMPORTED_BY or sys.platform != "linux":  # others tell no names of threads
         return
     threads = Path("/proc/self/task")
-    before = len(list(threads.glob("*")))
+    before = {*threads.iterdir()}
     pl.thread_pool_size()  # begins Polars' threads, unless this process, or the one it is a fork of, has
-    names = [path.read_text() for path in threads.glob("*/comm")]
-    if len(names) == before and not any(name.startswith("polars") for name in names):
+    if before.issuperset(now := {*threads.iterdir()}) and not any(map(_is_of_polars, now)):
         raise ConfigError(
             "Expected a process that begins anew, got a fork of one that uses Polars, whose threads it lacks; give "
             "ProcessPoolExecutor mp_context=multiprocessing.get_context('spawn')"
         )
+
+
+def _is_of_polars(thread: Path) -> bool:
+    with suppress(OSError):  # it has ended
+        return (thread / "comm").read_text().startswith("polars")
+    return False
 
 
 @cache

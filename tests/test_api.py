@@ -2,14 +2,17 @@
 
 import json
 import multiprocessing
+import os
 import pickle
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -27,6 +30,7 @@ from matplotlib.figure import Figure
 import lstm_ts
 from lstm_ts.cli import compose
 from lstm_ts.errors import ArtifactError, ConfigError, DataError, NoRows, WrongZone
+from lstm_ts.hourly_bars import check_process
 from lstm_ts.sources.frames import to_pandas, to_polars
 
 TINY: dict[str, Any] = {
@@ -104,6 +108,12 @@ def test_a_fork_is_refused_instead_of_waiting_for_ever(model: lstm_ts.TrainedMod
                 pool.apply_async(work, (hours,)).get(timeout=60)
 
 
+def check_among_ending_threads() -> None:
+    for _ in range(500):
+        Thread(target=time.sleep, args=(0.0005,)).start()
+        check_process.__wrapped__(os.getpid())
+
+
 def test_a_process_of_a_fork_server_reads_bars(stored: Path) -> None:
     path = str(stored / "data/processed/XAGUSD/*.parquet")
     context = multiprocessing.get_context("forkserver")
@@ -111,6 +121,7 @@ def test_a_process_of_a_fork_server_reads_bars(stored: Path) -> None:
     with context.Pool(1) as pool:
         read = pool.apply_async(lstm_ts.read_bars, (path,), {"symbol": "XAGUSD"})
         assert len(read.get(timeout=60)) > 1000
+        pool.apply_async(check_among_ending_threads).get(timeout=60)
 
 
 def test_a_forecast_is_that_of_predict(
