@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from lstm_ts.errors import ConfigError, DataError, NoSuchFile, UnknownFormat, WrongZone
 from lstm_ts.market.bars import BAR_SCHEMA, PRICES, REJECT_SCHEMA, BarBatch
 from lstm_ts.sources import ticks
+from lstm_ts.sources.hourly_files import own_keys
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="../shared/data, the real silver minutes, is absent")
@@ -392,6 +393,8 @@ def test_a_file_whose_spacing_changes_says_since_when_and_that_part_is_taken_if_
     with pytest.raises(UnknownFormat, match=said) as error:
         batches(path, "UTC", rows=rows)
     since = str(error.value).split("add span.start=")[1].split()[0]
+    with pytest.raises(UnknownFormat, match=f"on; give those from {since} UTC on alone$"), own_keys():
+        raise error.value
     assert since[:10].replace("-", ".") in (after[0][:10], after[1][:10])
     start = datetime.fromisoformat(since).replace(tzinfo=UTC)
     source = make_files(str(path), symbol="X", batch_rows=rows)
@@ -402,6 +405,8 @@ def test_a_file_whose_spacing_changes_says_since_when_and_that_part_is_taken_if_
 def test_a_file_that_grows_coarser_is_taken_up_to_there_if_asked(tmp_path: Path) -> None:
     path = write(tmp_path, mt4(*spaced(60, 100), *spaced(1440, 20, "2025-01-11")))
     with pytest.raises(UnknownFormat, match=r"1 day apart .*; add span\.end=2025-01-1\dT\d\d:00 to take those before"):
+        batches(path, "UTC")
+    with pytest.raises(UnknownFormat, match=r"; give those before 2025-01-1\dT\d\d:00 UTC alone$"), own_keys():
         batches(path, "UTC")
     source = make_files(str(path), symbol="X")
     assert bars_of(list(source.read_batches(None, datetime(2025, 1, 10, tzinfo=UTC)))).height == 96

@@ -2,6 +2,7 @@
 
 import gzip
 import re
+import time
 import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,7 +32,9 @@ def write(path: Path, bars: pl.DataFrame, stamp: str = "%Y-%m-%d %H:%M:%S") -> P
 
 
 def read_file(path: Path, *overrides: str, symbol: str = "XAGUSD", options: ReadOptions = OPEN) -> UploadedBars:
-    return read(path, "mine.csv", symbol, options, settings_of(*overrides), lambda rows: None)
+    settings = settings_of(*overrides)
+    found = recognise_file(path, "mine.csv", symbol, options, settings.upload)
+    return read(path, "mine.csv", symbol, options, found, settings, lambda rows: None)
 
 
 def test_hours_are_read_as_they_are(hourly_bars: pl.DataFrame, tmp_path: Path) -> None:
@@ -211,6 +214,14 @@ def test_a_limit_ends_the_reading_before_all_is_read(hourly_bars: pl.DataFrame, 
     for name, option in (("parquet", "upload.max_rows=50"), ("zip", "upload.max_s=1e-9")):
         with pytest.raises(OverLimit):
             recognise_file(tmp_path / name, name, "XAGUSD", OPEN, settings_of(option).upload)
+
+
+def test_the_time_limit_counts_from_the_recognition_on(hourly_bars: pl.DataFrame, tmp_path: Path) -> None:
+    path, settings = write(tmp_path / "bars", hourly_bars), settings_of("upload.max_s=1")
+    found = recognise_file(path, "mine.csv", "XAGUSD", OPEN, settings.upload)
+    time.sleep(1)
+    with pytest.raises(OverLimit, match="longer than 1 s"):
+        read(path, "mine.csv", "XAGUSD", OPEN, found, settings, lambda rows: None)
 
 
 def test_an_archive_whose_files_name_no_zone_alike_is_read_in_the_chosen_one(

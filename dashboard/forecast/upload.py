@@ -131,7 +131,7 @@ class Upload:
             unzip(path, name, settings.upload)
             found = recognise_file(path, name, self._symbol, options, settings.upload)
             self._draw(path, lambda: setattr(self._zone, "disabled", found.zoned))
-            done = read(path, name, self._symbol, options, settings, lambda rows: self._show_progress(path, rows))
+            done = read(path, name, self._symbol, options, found, settings, lambda n: self._show_progress(path, n))
             with self._retry_if_unanswered(self._read):
                 needs = self._context.client.needs(self._symbol)
         except LstmTsError as error:

@@ -45,6 +45,7 @@ class OverLimit(LstmTsError):
 class RecognisedFile:
     words: str
     zoned: bool  # the stamps say their zone, or the format does
+    check: Callable[[int], None]  # raises OverLimit, for the upload's rows so far and the time since it was recognised
 
 
 @dataclass(frozen=True)
@@ -87,16 +88,12 @@ def unzip(path: Path, name: str, limits: UploadLimits) -> None:
 
 def recognise_file(path: Path, name: str, symbol: str, options: ReadOptions, limits: UploadLimits) -> RecognisedFile:
     """Raises    ConfigError, DataError, with `name` for the path; OverLimit"""
+    check = _make_check(limits)
     with _named(path, name):
         parts = open_chunks(
-            path,
-            RECOGNISED_ROWS,
-            symbol=symbol,
-            dates=options.dates,
-            decimal=options.decimal,
-            on_read=_make_check(limits),
+            path, RECOGNISED_ROWS, symbol=symbol, dates=options.dates, decimal=options.decimal, on_read=check
         )
-    return RecognisedFile(parts[0].words, all(part.utc or part.zone is not None for part in parts))
+    return RecognisedFile(parts[0].words, all(part.utc or part.zone is not None for part in parts), check)
 
 
 def read(
@@ -104,17 +101,18 @@ def read(
     name: str,
     symbol: str,
     options: ReadOptions,
+    found: RecognisedFile,
     settings: DashboardSettings,
     on_progress: Callable[[int], None],
 ) -> UploadedBars:
-    """on_progress    called with the number of rows read so far
+    """found    what `recognise_file` has returned for these
+    on_progress    called with the number of rows read so far
     Raises    ConfigError, DataError, with `name` for the path; OverLimit
     """
-    zoned = recognise_file(path, name, symbol, options, settings.upload).zoned
     files = Files(
         paths=str(path),
         symbol=symbol,
-        zone=None if zoned else options.zone,
+        zone=None if found.zoned else options.zone,
         dates=options.dates,
         decimal=options.decimal,
         price_factor=1.0,
@@ -124,7 +122,7 @@ def read(
     )
     session = settings.session_of(symbol)
     with _named(path, name):
-        batches = _within(settings.upload, files, on_progress)
+        batches = _within(found.check, files, on_progress)
         hourly_bars = check_hours(
             batches,
             session,
@@ -157,8 +155,8 @@ def _reword(text: str, path: Path, name: str) -> str:
     return text
 
 
-def _within(limits: UploadLimits, files: Files, on_progress: Callable[[int], None]) -> list[BarBatch]:
-    batches, read, rows, check = [], 0, 0, _make_check(limits)
+def _within(check: Callable[[int], None], files: Files, on_progress: Callable[[int], None]) -> list[BarBatch]:
+    batches, read, rows = [], 0, 0
 
     def count(more: int) -> None:
         nonlocal read
