@@ -876,7 +876,7 @@ OTHERS: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "cells of a workbook that are far apart": (
         lambda: workbook(M1=[["a</t></is></c><c r='XFD1048576' t='inlineStr'><is><t>b"]]),
-        "Expected a workbook whose cells, with the empty ones between them, fit into 1,024 MB of memory",
+        "Expected a workbook whose cells, with the empty ones between them, fit into 2,048 MB of memory",
     ),
     "too many files in a zip": (lambda: zipped(**{f"{n}_csv": "" for n in range(10_001)}), "at most 10,000 files"),
     "far too many files in a zip": (lambda: with_directory_of(1 << 31), "at most 10,000 files"),

@@ -24,7 +24,7 @@ from lstm_ts.errors import DataError
 from lstm_ts.lifetime import end_with
 from lstm_ts.sources.columns import printable
 
-MEMORY_BYTES = 1 << 30  # a sheet that is full of minutes takes half
+MEMORY_BYTES = 2 << 30  # a sheet that is full of minutes in nine columns takes 1.7 GB
 MAX_TEXT_BYTES = 400_000_000
 POLL_S = 0.2
 DAMAGED, NO_MEMORY = 3, 4  # exit codes
