@@ -27,6 +27,7 @@ from lstm_ts.sources.columns import printable
 MEMORY_BYTES = 2 << 30  # a sheet that is full of minutes in nine columns takes 1.7 GB
 MAX_TEXT_BYTES = 400_000_000
 POLL_S = 0.2
+LONGEST_S = 600  # where memory is short, Polars may wait for ever instead of failing
 DAMAGED, NO_MEMORY = 3, 4  # exit codes
 PACKAGES = str(Path(__file__).parents[2])  # in which a process elsewhere finds lstm_ts
 ONE_AT_A_TIME = Lock()  # so that a dashboard of many visitors takes no more memory
@@ -57,7 +58,7 @@ def _run(file: Path, folder: str, on_read: Callable[[int], None]) -> bytes:
             process.kill()
     if process.returncode == DAMAGED:
         raise DataError(f"Expected a whole workbook, got a cut or damaged one: {file}; export it as CSV")
-    if process.returncode in (NO_MEMORY, -signal.SIGABRT, -signal.SIGKILL):
+    if process.returncode in (NO_MEMORY, -signal.SIGABRT, -signal.SIGKILL, -signal.SIGALRM):
         raise DataError(
             f"Expected a workbook whose cells, with the empty ones between them, fit into "
             f"{MEMORY_BYTES >> 20:,} MB of memory, got {file}; export it as CSV"
@@ -133,6 +134,7 @@ def _read(file: str) -> dict[str, pl.DataFrame]:
 if __name__ == "__main__":
     parent, file, folder = sys.argv[1:]
     end_with(int(parent), signal.SIGKILL)
+    signal.alarm(LONGEST_S)
     _bound_memory()
     try:
         print(json.dumps(_write_sheets(file, Path(folder))))
