@@ -21,16 +21,8 @@ from urllib.request import url2pathname
 from sqlalchemy.exc import SQLAlchemyError
 
 from lstm_ts.errors import RegistryError
-from lstm_ts.registry.uri import (
-    ARTIFACTS,
-    GATE_SHA256,
-    check_there,
-    find_source,
-    hide_password,
-    is_elsewhere,
-    sqlite_path,
-)
-from lstm_ts.registry.version import MODEL, Version, describe
+from lstm_ts.registry.uri import ARTIFACTS, check_there, find_source, hide_password, is_elsewhere, sqlite_path
+from lstm_ts.registry.version import GATE_SHA256, MODEL, Version, describe
 from lstm_ts.store.disk import hash_file
 
 for setting, value in {

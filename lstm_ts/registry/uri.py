@@ -8,9 +8,9 @@ from urllib.request import url2pathname
 
 from lstm_ts.errors import RegistryError
 from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.registry.version import GATE_SHA256
 
 ARTIFACTS = "artifacts"  # a folder beside a SQLite registry
-GATE_SHA256 = "gate_sha256"  # a tag of each version
 
 
 def sqlite_path(uri: str) -> Path | None:

@@ -18,6 +18,7 @@ from lstm_ts.scoring.tables import percent
 PROMOTE, ROLLBACK, RELEASE, FOUND = "promote", "rollback", "release", "found"
 INTENDED, DONE = "intended", "done"
 MODEL = "model"  # the folder of a version's run
+GATE_SHA256 = "gate_sha256"  # a tag of each version
 CHAMPION, CHALLENGER = ALIASES = ("champion", "challenger")
 WIDTH = 120
 SKILL = re.compile(r"skill_(\w+)_1h")  # metrics of a version
