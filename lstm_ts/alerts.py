@@ -29,7 +29,7 @@ from lstm_ts.monitoring.alerts import RULES, Alerts, Severity
 from lstm_ts.monitoring.delivery import deliver, name_receivers
 from lstm_ts.monitoring.messages import Message, find_silence, format_time
 from lstm_ts.monitoring.silences import describe_scope, silence, unsilence
-from lstm_ts.registry.uri import open_ledger
+from lstm_ts.registry.ledger_check import open_ledger
 
 UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1)}
 OPTIONS = {  # of each action, beside `days`

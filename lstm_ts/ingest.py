@@ -18,7 +18,7 @@ from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import Broker, Source
 from lstm_ts.market.session import utc
-from lstm_ts.registry.uri import open_ledger
+from lstm_ts.registry.ledger_check import open_ledger
 from lstm_ts.sources.backfill import Backfill, BackfillResult
 from lstm_ts.sources.delivery import IngestLimits
 from lstm_ts.sources.hourly_files import in_either_zone

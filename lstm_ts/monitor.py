@@ -54,8 +54,8 @@ from lstm_ts.monitoring.served import check_skew
 from lstm_ts.monitoring.service import watch_service
 from lstm_ts.monitoring.verdict import ChallengeVerdict
 from lstm_ts.monitoring.watcher import Market, WatchLimits, watch
+from lstm_ts.registry.ledger_check import open_ledger
 from lstm_ts.registry.registry import Registry
-from lstm_ts.registry.uri import open_ledger
 from lstm_ts.registry.version import ALIASES, CHAMPION
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from lstm_ts.monitoring.incidents import report
 from lstm_ts.monitoring.versions import RETRAINING
 from lstm_ts.pipeline_assets import AGAIN
 from lstm_ts.plan import Plan, asset_prefix, last_closed_hour, why_closed
-from lstm_ts.registry.uri import open_ledger
+from lstm_ts.registry.ledger_check import open_ledger
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"  # tags of a run
 SENSOR_S = 60  # between two polls of the monitor's request

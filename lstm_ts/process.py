@@ -20,7 +20,7 @@ from lstm_ts.errors import ConfigError
 from lstm_ts.market.bars import AnsweredSpan, make_hourly_bars
 from lstm_ts.market.completeness import classify, known_hours, unanswered
 from lstm_ts.market.session import DAY, MINUTE, Session, utc
-from lstm_ts.registry.uri import open_ledger
+from lstm_ts.registry.ledger_check import open_ledger
 from lstm_ts.scoring.tables import percent
 from lstm_ts.store.bar_store import BarStore
 from lstm_ts.store.staging import UpsertResult

@@ -22,7 +22,7 @@ from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.lifetime import exit_at_signals
 from lstm_ts.market.symbol import Symbol, name_model
 from lstm_ts.ports import check_port, show_address
-from lstm_ts.registry.uri import is_new
+from lstm_ts.registry.ledger_check import is_new
 from serve.keys import Keys
 from serve.limits import Limits
 from serve.registry_process import (

@@ -56,9 +56,9 @@ from lstm_ts.monitoring.incidents import report
 from lstm_ts.monitoring.run import load_watched, watch_versions
 from lstm_ts.monitoring.served import check_skew
 from lstm_ts.monitoring.verdict import measure
+from lstm_ts.registry.ledger_check import is_new
 from lstm_ts.registry.promotion import promote_undecided
 from lstm_ts.registry.registry import Registry
-from lstm_ts.registry.uri import is_new
 from lstm_ts.store.bar_store import BarStore
 
 START, REGISTERED = datetime(2014, 1, 6, tzinfo=UTC), datetime(2014, 6, 2, tzinfo=UTC)
