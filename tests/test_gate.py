@@ -305,6 +305,7 @@ POSITION_N = np.array([-1.0, -1.0, 1.0, 1.0])
         (5.0, 2.6, True, "+5.20 bps: only more than twice as far as the market, with 99.9 % confidence, would count"),
         (-5.0, -20.0, True, "lies -10.00 bps from where it was and the market went -40.00 bps"),
         (0.0, 5.0, True, "lies +0.00 bps from where it was and the market went +10.00 bps"),
+        (0.05, -20.0, True, "lies +0.10 bps from where it was and the market went -40.00 bps: only more than twice as"),
     ],
 )
 def test_a_relation_with_the_last_bar_is_the_datas_or_made_up(median_bps, y_bps, passed, words):

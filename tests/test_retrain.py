@@ -180,11 +180,11 @@ def test_a_fresher_model_that_is_no_worse_takes_over_until_a_rollback(loop: Loop
 
 @pytest.mark.slow
 def test_a_rejected_candidate_is_kept_and_serves_nobody(turned: Loop) -> None:
-    turned.retrain(24, "gate.anchor=[0.9999999,1.0000001]")
+    turned.retrain(24, "gate.coverage=[0.01,0.02]")
     assert (turned.champion, turned.verdicts) == (1, ["promote", "reject"])
     assert turned.ledger.decisions("XAGUSD")[1].verdict == "reject"
     gate = turned.registry.read_gate(turned.registry.version("XAGUSD", 2))
-    assert {check["name"]: check["passed"] for check in gate["checks"]}["anchor"] is False
+    assert {check["name"]: check["passed"] for check in gate["checks"]}["coverage"] is False
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import re
 import subprocess
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -301,14 +302,14 @@ def test_negative_controls(tmp_path: Path, signal_name: str, skilled: bool) -> N
     else:
         assert horizon["skill"]["volatility"] < 0 or horizon["dm_p"]["volatility"] > 0.05
         assert climatology[0] < 0 or climatology[1] > 0.05, climatology
-        assert 0.47 < horizon["directional_accuracy"] < 0.53
+        accuracy = horizon["directional_accuracy"]
+        assert accuracy is None or 0.47 < accuracy < 0.53  # None: the median stays at the last close
 
 
-def train_on(folder: Path, *source: str) -> dict[str, dict[str, float]]:
+def train_on(folder: Path, *source: str) -> Any:
     """Scores one hour ahead, of a training on two years of synthetic minutes."""
     succeed("ingest", folder, "source.start=2018-01-01", "source.end=2020-01-01", *source)
     succeed("process", folder)
     lines = succeed("train", folder, "+experiment=quickstart", "horizon=2", "trainer.max_epochs=6")
     scores = json.loads((Path(lines[-1]).parent / "scores" / "scores.json").read_text())
-    one_hour: dict[str, dict[str, float]] = scores["horizons"]["1"]
-    return one_hour
+    return scores["horizons"]["1"]

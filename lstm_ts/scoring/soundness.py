@@ -12,6 +12,7 @@ from lstm_ts.scoring.records import BPS, ForecastRecord
 from lstm_ts.scoring.tables import percent
 
 INTERVAL = "0.8"
+NEGLIGIBLE = 0.01  # of the mean move: a shift of the median so short changes the loss by some 0.01 %
 
 
 def check_coverage(record: ForecastRecord, step: int, bounds: Sequence[float]) -> GateCheck:
@@ -38,7 +39,8 @@ def check_last_bar(record: ForecastRecord, step: int, alpha: float) -> GateCheck
     """Check that the forecast follows the last close's position in its bar at most twice as far as the returns do.
 
     Half of the forecast and the return are multiplied by the centred position, signed so that the forecast's product
-    is positive on average: its surplus is a spurious relation. (Half, since a true one is learnt with an error.)
+    is positive on average: its surplus is a spurious relation. (Half, since a true one is learnt with an error.) A
+    negligible one is none, whatever the market did.
     """
     y_N, median_N = record.y_NH[:, step - 1], record.median_N(record.model, step)
     position_N = np.where(np.isnan(y_N), np.nan, record.last_bar_position_N)
@@ -48,12 +50,14 @@ def check_last_bar(record: ForecastRecord, step: int, alpha: float) -> GateCheck
     surplus = metrics.diebold_mariano(sign * claimed_N / 2, sign * true_N, step=step)
     high_to_low = 2 * BPS / max(metrics.mean_of_known(shape_N**2), NO_LOSS)
     claimed, true = (high_to_low * metrics.mean_of_known(product_N) for product_N in (claimed_N, true_N))
-    made_up = surplus.bound(alpha) > 0
+    least = NEGLIGIBLE * BPS * metrics.mean_of_known(np.abs(y_N))
+    made_up = abs(claimed) >= least and surplus.bound(alpha) > 0
     sure = f"with {percent(1 - alpha)} confidence"
     verdict = (
         f"the forecast leans on the last bar more than twice as far as the market did ({sure}), which it has made up"
         if made_up
-        else f"only more than twice as far as the market, {sure}, would count against it"
+        else f"only more than twice as far as the market, {sure}, would count against it; a lean of less than "
+        f"{least:.2f} bps never does"
     )
     reason = (
         f"Where the last bar closed at its low instead of its high, the median {step} h ahead lies {claimed:+z.2f} bps "
