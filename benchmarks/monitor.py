@@ -6,12 +6,13 @@ one hour more, and over 2022 in steps of a week: seconds after imports, size of 
 
 import os
 import resource
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import redirect_stdout
+from contextlib import closing, redirect_stdout
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
@@ -25,11 +26,10 @@ REGISTERED = datetime(2020, 12, 31, 12, tzinfo=UTC)
 YEAR, WEEK, HOUR = timedelta(days=365), timedelta(weeks=1), timedelta(hours=1)
 
 
-def command(module: str, *overrides: str) -> None:
+def command(module: str, *overrides: str, now: datetime | None = None) -> None:
     arguments = (sys.executable, "-m", f"lstm_ts.{module}", *overrides)
-    subprocess.run(
-        arguments, check=True, capture_output=True, env=os.environ | {"LSTM_TS_CLOCK": REGISTERED.isoformat()}
-    )
+    clock = {"LSTM_TS_CLOCK": now.isoformat()} if now else {}
+    subprocess.run(arguments, check=True, capture_output=True, env=os.environ | clock)
 
 
 def monitor(now: datetime, paths: list[str]) -> tuple[float, float]:
@@ -46,8 +46,11 @@ def monitor(now: datetime, paths: list[str]) -> tuple[float, float]:
 def describe(what: str, cost: Sequence[float], ledger: Path) -> None:
     """cost   seconds by the clock, and of the processor"""
     peak, size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, ledger.stat().st_size / 1e6
+    with closing(sqlite3.connect(ledger)) as connection:
+        ((scored,),) = connection.execute("SELECT count(*) FROM outcomes")
     print(
-        f"{what}: {cost[0]:.1f} s, {cost[1]:.1f} s of the processor; ledger {size:.1f} MB, memory at most {peak:.0f} MB"
+        f"{what}: {cost[0]:.1f} s, {cost[1]:.1f} s of the processor; {scored:,} outcomes, ledger {size:.1f} MB,"
+        f" memory at most {peak:.0f} MB"
     )
     sys.stdout.flush()
 
@@ -57,7 +60,7 @@ def main() -> None:
         paths = [f"paths.data={folder}/data", f"paths.outputs={folder}/outputs"]
         command("ingest", *paths)
         command("process", *paths)
-        command("retrain", "+experiment=quickstart", f"span.end={REGISTERED:%Y-%m-%d}", *paths)
+        command("retrain", "+experiment=quickstart", f"span.end={REGISTERED:%Y-%m-%d}", *paths, now=REGISTERED)
         ledger = Path(folder) / "outputs/registry/ledger.db"
         now = REGISTERED + YEAR
         describe("A year in one go", monitor(now, paths), ledger)

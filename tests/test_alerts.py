@@ -323,7 +323,7 @@ def test_a_rule_that_is_told_to_nobody_is_in_the_ledger(
     assert [row.severity for row in incidents(quick)] == [Severity.NONE]
     assert "1  not sent: disk of data, since" in ask(quick, "list")
     run(quick, alerts(), 1, DRIFT)
-    assert caplog.messages[-1] == "1 incidents have no receiver; set LSTM_TS_ALERT_URLS"
+    assert caplog.messages[-1] == "Incidents without a receiver: 1; set LSTM_TS_ALERT_URLS"
 
 
 def test_a_silence_puts_off_and_what_ends_meanwhile_is_not_told(quick: Ledger, hook: Webhook) -> None:

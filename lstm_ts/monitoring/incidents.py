@@ -105,7 +105,7 @@ def _find_notifications(
         deliveries, silences = read_deliveries(connection, incidents), read_silences(connection, at=now)
         unknown = {(row.rule, row.subject) for row in read_findings(connection) if row.health == Health.UNKNOWN}
     if not receivers and (unreported := sum(row.severity != Severity.NONE for row in incidents)):
-        log.warning("%d incidents have no receiver; set LSTM_TS_ALERT_URLS", unreported)
+        log.warning("Incidents without a receiver: %d; set LSTM_TS_ALERT_URLS", unreported)
     found = {name: find_notifications(incidents, deliveries, silences, name, causes, unknown) for name in receivers}
     return {name: pending for name, pending in found.items() if pending}
 
