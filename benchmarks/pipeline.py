@@ -22,7 +22,7 @@ from lstm_ts.market.bars import make_hourly_bars
 from lstm_ts.market.session import Session
 from lstm_ts.model.symbol_data import SymbolBars
 from lstm_ts.model.windows import Batch
-from lstm_ts.sources.files import Files
+from lstm_ts.sources.files.source import Files
 from lstm_ts.sources.synthetic import Synthetic
 from lstm_ts.training import make_data
 

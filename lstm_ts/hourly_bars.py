@@ -25,9 +25,9 @@ from lstm_ts.market.bars import Source
 from lstm_ts.market.symbol import Symbol, check_symbol
 from lstm_ts.model.symbol_data import SymbolBars
 from lstm_ts.overrides import to_overrides
-from lstm_ts.sources.files import Files
-from lstm_ts.sources.frames import FrameSource, is_pandas, to_pandas, to_polars
-from lstm_ts.sources.hourly_files import own_keys, read_hourly_bars
+from lstm_ts.sources.files.frames import FrameSource, is_pandas, to_pandas, to_polars
+from lstm_ts.sources.files.hourly_files import own_keys, read_hourly_bars
+from lstm_ts.sources.files.source import Files
 
 if TYPE_CHECKING:
     import pandas as pd

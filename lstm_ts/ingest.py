@@ -21,7 +21,7 @@ from lstm_ts.market.session import utc
 from lstm_ts.registry.ledger_check import open_ledger
 from lstm_ts.sources.backfill import Backfill, BackfillResult
 from lstm_ts.sources.delivery import IngestLimits
-from lstm_ts.sources.hourly_files import in_either_zone
+from lstm_ts.sources.files.hourly_files import in_either_zone
 from lstm_ts.sources.ingestion import IngestResult, ingest
 from lstm_ts.sources.stored_series import SeriesLimits
 from lstm_ts.store.coverage import Status, compute_status, format_status, list_minutes

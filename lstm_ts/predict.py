@@ -28,8 +28,8 @@ from lstm_ts.model.season import NO_STATES, SeasonStates
 from lstm_ts.model.symbol_data import SymbolBars
 from lstm_ts.request_body import write_request
 from lstm_ts.scoring.tables import align
-from lstm_ts.sources.files import Files
-from lstm_ts.sources.hourly_files import own_keys, read_hourly_bars
+from lstm_ts.sources.files.hourly_files import own_keys, read_hourly_bars
+from lstm_ts.sources.files.source import Files
 
 log = logging.getLogger(__name__)
 INTERVAL = (0.1, 0.9)

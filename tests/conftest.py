@@ -23,7 +23,7 @@ from hypothesis import settings
 from lstm_ts.configuration import CONF
 from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.market.session import Session
-from lstm_ts.sources.files import Files
+from lstm_ts.sources.files.source import Files
 
 if TYPE_CHECKING:
     from browsing import Dashboard

@@ -31,7 +31,7 @@ import lstm_ts
 from lstm_ts.cli import compose
 from lstm_ts.errors import ArtifactError, ConfigError, DataError, NoRows, WrongZone
 from lstm_ts.hourly_bars import check_process
-from lstm_ts.sources.frames import to_pandas, to_polars
+from lstm_ts.sources.files.frames import to_pandas, to_polars
 
 TINY: dict[str, Any] = {
     "tsteps": 24,

@@ -97,7 +97,7 @@ KEPT = {
     "mlflow": {"lstm_ts.registry.mlflow_store"},
     "omegaconf": CONFIGURED,
     "onnxruntime": {"lstm_ts.model.network"},
-    "pandas": DASHBOARD | {"lstm_ts.sources.frames", "lstm_ts.hourly_bars"},
+    "pandas": DASHBOARD | {"lstm_ts.sources.files.frames", "lstm_ts.hourly_bars"},
     "pandas_market_calendars": {"lstm_ts.market.calendars"},
     "panel": DASHBOARD,
     "prometheus_client": SERVICE | {"lstm_ts.monitoring.service_counters"},

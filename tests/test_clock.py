@@ -22,7 +22,7 @@ from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.market.session import HOUR, Session
-from lstm_ts.sources.json_client import _retry_after_s
+from lstm_ts.sources.dukascopy.json_client import _retry_after_s
 from lstm_ts.store.bar_store import BarStore
 
 START = datetime(2015, 3, 2, tzinfo=UTC)

@@ -18,7 +18,7 @@ from lstm_ts.model.checkpoints import find_checkpoint
 from lstm_ts.model.datamodule import Split
 from lstm_ts.model.lightning_module import Optimisation
 from lstm_ts.model.nets.recurrent import RecurrentConfig
-from lstm_ts.sources.files import Files
+from lstm_ts.sources.files.source import Files
 from lstm_ts.trainer import build_trainer
 
 ENTRY_POINTS = sorted(path.stem for path in Path(CONF).glob("*.yaml") if path.stem != "project")

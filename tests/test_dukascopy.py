@@ -27,8 +27,8 @@ from lstm_ts.errors import BrokerError, BrokerUnavailable, ConfigError, DataErro
 from lstm_ts.market.bars import BAR_SCHEMA, REJECT_SCHEMA
 from lstm_ts.market.completeness import State, classify, coverage
 from lstm_ts.market.session import Session
-from lstm_ts.sources.candles import InvalidAnswer, decode
-from lstm_ts.sources.dukascopy import Dukascopy
+from lstm_ts.sources.dukascopy.candles import InvalidAnswer, decode
+from lstm_ts.sources.dukascopy.source import Dukascopy
 from lstm_ts.sources.span_order import plan_days
 from lstm_ts.sources.spikes import SPIKE
 

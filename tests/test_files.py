@@ -13,8 +13,8 @@ from omegaconf import OmegaConf
 
 from lstm_ts.errors import ConfigError, DataError, NoSuchFile, UnknownFormat, WrongZone
 from lstm_ts.market.bars import BAR_SCHEMA, PRICES, REJECT_SCHEMA, BarBatch
-from lstm_ts.sources import ticks
-from lstm_ts.sources.hourly_files import own_keys
+from lstm_ts.sources.files import ticks
+from lstm_ts.sources.files.hourly_files import own_keys
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="../shared/data, the real silver minutes, is absent")

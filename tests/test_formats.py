@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from lstm_ts.errors import NoRows, UnknownFormat, WrongZone
 from lstm_ts.market.bars import PRICES, TS
-from lstm_ts.sources.formats import recognise
-from lstm_ts.sources.text_rows import parse
-from lstm_ts.sources.zones import parse_zone
+from lstm_ts.sources.files.recognition.formats import recognise
+from lstm_ts.sources.files.recognition.zones import parse_zone
+from lstm_ts.sources.files.text_rows import parse
 
 # One bar at 2025-01-06 22:00 UTC in each format: text, zone, volume.
 FORMATS = {

@@ -21,9 +21,9 @@ from conftest import make_files
 from lstm_ts.errors import ConfigError, DataError, UnknownFormat
 from lstm_ts.market.bars import BarBatch
 from lstm_ts.market.session import HOUR
-from lstm_ts.sources.stamps import recognise_stamp
-from lstm_ts.sources.symbols import same_symbol
-from lstm_ts.sources.workbook import ONE_AT_A_TIME, read_sheets
+from lstm_ts.sources.files.recognition.stamps import recognise_stamp
+from lstm_ts.sources.files.symbols import same_symbol
+from lstm_ts.sources.files.workbook import ONE_AT_A_TIME, read_sheets
 
 Row = tuple[datetime, float, float, float, float, float | None]
 FIRST = datetime(2025, 1, 7, 14, tzinfo=UTC)

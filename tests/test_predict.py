@@ -19,7 +19,7 @@ from lstm_ts.model.artifact import load_forecaster
 from lstm_ts.model.flags import Flags, of_training
 from lstm_ts.model.forecaster import Forecast, Provenance
 from lstm_ts.predict import format_age, format_forecast, to_json, to_request
-from lstm_ts.sources.hourly_files import own_keys, read_hourly_bars
+from lstm_ts.sources.files.hourly_files import own_keys, read_hourly_bars
 from serve.window import read_window
 
 NOW = datetime(2026, 1, 5, 9, 12, tzinfo=UTC)

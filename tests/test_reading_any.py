@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lstm_ts.errors import LstmTsError
 from lstm_ts.market.bars import BarBatch
-from lstm_ts.sources.chunks import open_chunks
+from lstm_ts.sources.files.chunks import open_chunks
 
 Row = tuple[datetime, float, float, float, float, float]
 FEW = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])

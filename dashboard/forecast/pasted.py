@@ -8,11 +8,19 @@ import polars as pl
 
 from dashboard.forecast.rows import COLUMNS, EXAMPLE
 from lstm_ts.errors import UnknownFormat
-from lstm_ts.sources.cells import split_line
-from lstm_ts.sources.columns import FLAGS, Columns, find_columns, find_prices, named_zone, normalise, printable
-from lstm_ts.sources.stamp_columns import CLOCK_CELL
-from lstm_ts.sources.stamps import UTC_NAMES, join_clock
-from lstm_ts.sources.symbols import same_symbol
+from lstm_ts.sources.files.recognition.cells import split_line
+from lstm_ts.sources.files.recognition.columns import (
+    FLAGS,
+    Columns,
+    find_columns,
+    find_prices,
+    named_zone,
+    normalise,
+    printable,
+)
+from lstm_ts.sources.files.recognition.stamp_columns import CLOCK_CELL
+from lstm_ts.sources.files.recognition.stamps import UTC_NAMES, join_clock
+from lstm_ts.sources.files.symbols import same_symbol
 
 ELSEWHERE = re.compile(r"\b(local|exchange|broker|server)\b")  # in the name of stamps
 

@@ -13,10 +13,10 @@ import polars as pl
 from lstm_ts.http_schema import EARLIEST, LONGEST_SPAN, Input, Problem, wrong_prices
 from lstm_ts.market.bars import HOURLY_SCHEMA, PRICES
 from lstm_ts.market.session import HOUR, Session
-from lstm_ts.sources.day_order import date_pairs, day_first, with_order
-from lstm_ts.sources.numbers import LIKE_THOUSANDS, decimal_comma, parse_numbers
-from lstm_ts.sources.stamp_parsing import parse_stamps
-from lstm_ts.sources.stamps import Stamp, recognise_stamp
+from lstm_ts.sources.files.recognition.day_order import date_pairs, day_first, with_order
+from lstm_ts.sources.files.recognition.numbers import LIKE_THOUSANDS, decimal_comma, parse_numbers
+from lstm_ts.sources.files.recognition.stamp_parsing import parse_stamps
+from lstm_ts.sources.files.recognition.stamps import Stamp, recognise_stamp
 
 HOUR_UTC = "Hour (UTC)"
 COLUMNS = (HOUR_UTC, *(price.capitalize() for price in PRICES))

@@ -25,7 +25,7 @@ from lstm_ts.errors import LstmTsError
 from lstm_ts.market.prices import Quote, price_format
 from lstm_ts.market.session import HOUR
 from lstm_ts.request_body import write_request
-from lstm_ts.sources.files import STAMPS
+from lstm_ts.sources.files.source import STAMPS
 
 ORIGINS = 500  # the latest hours to choose from
 DATE_ORDERS = {"as the file tells": "", "day first": "dayfirst", "month first": "monthfirst"}

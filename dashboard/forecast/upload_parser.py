@@ -15,8 +15,8 @@ from lstm_ts.errors import ConfigError, DataError, LstmTsError
 from lstm_ts.market.bars import BarBatch
 from lstm_ts.market.close_stamps import describe_close_stamps
 from lstm_ts.market.hours import check_hours
-from lstm_ts.sources.chunks import open_chunks
-from lstm_ts.sources.files import Files
+from lstm_ts.sources.files.chunks import open_chunks
+from lstm_ts.sources.files.source import Files
 
 GZIP = b"\x1f\x8b"
 BLOCK_BYTES = 1 << 20

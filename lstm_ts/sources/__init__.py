@@ -1,1 +1,3 @@
-"""Sources of minute bars; each module has one class that satisfies `lstm_ts.market.bars.Source`."""
+"""Sources of minute bars: `synthetic`, and a package each for files, Dukascopy and Interactive Brokers, whose class in
+`source` satisfies `lstm_ts.market.bars.Source`.
+"""

@@ -17,8 +17,8 @@ from lstm_ts.market.session import MINUTE, Session
 from lstm_ts.market.zone_check import Mismatch
 from lstm_ts.sources.delivery import Delivery, IngestLimits, within_span
 from lstm_ts.sources.evidence import join_to_stored
-from lstm_ts.sources.file_evidence import OBSERVER as FILES
-from lstm_ts.sources.files import Files
+from lstm_ts.sources.files.file_evidence import OBSERVER as FILES
+from lstm_ts.sources.files.source import Files
 from lstm_ts.sources.stored_series import find_spacing
 from lstm_ts.store.bar_store import BarStore
 from lstm_ts.store.staging import Staging, UpsertResult

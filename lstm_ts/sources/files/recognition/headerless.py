@@ -8,14 +8,14 @@ from dataclasses import replace
 import polars as pl
 
 from lstm_ts.market.bars import PRICES
-from lstm_ts.sources.cells import split_line
-from lstm_ts.sources.columns import find_columns
-from lstm_ts.sources.day_order import date_pairs, day_first, with_order
-from lstm_ts.sources.layout import HEADER_LINES, SEPARATORS, Layout, finish_layout
-from lstm_ts.sources.numbers import decimal_comma, parse_numbers
-from lstm_ts.sources.stamp_columns import CLOCK_CELL, DIGITS_CELL
-from lstm_ts.sources.stamp_parsing import parse_stamps
-from lstm_ts.sources.stamps import recognise_stamp
+from lstm_ts.sources.files.recognition.cells import split_line
+from lstm_ts.sources.files.recognition.columns import find_columns
+from lstm_ts.sources.files.recognition.day_order import date_pairs, day_first, with_order
+from lstm_ts.sources.files.recognition.layout import HEADER_LINES, SEPARATORS, Layout, finish_layout
+from lstm_ts.sources.files.recognition.numbers import decimal_comma, parse_numbers
+from lstm_ts.sources.files.recognition.stamp_columns import CLOCK_CELL, DIGITS_CELL
+from lstm_ts.sources.files.recognition.stamp_parsing import parse_stamps
+from lstm_ts.sources.files.recognition.stamps import recognise_stamp
 
 WITHIN_MINUTE = re.compile(r":\d\d:(?!00(?:[.,]0*)?\b|000\b|59)\d\d|(?<!:59)[.,]\d*[1-9]\d*$")  # 59: a bar's close
 WIDEST = 0.05  # spread of quotes, of the ask

@@ -10,14 +10,14 @@ from dataclasses import replace
 import polars as pl
 
 from lstm_ts.errors import NoRows, UnknownFormat
-from lstm_ts.sources.cells import join_stamps, split_cells, split_line
-from lstm_ts.sources.columns import Columns, normalise, printable
-from lstm_ts.sources.day_order import date_pairs, day_first, with_order, year_first
-from lstm_ts.sources.headerless import without_header
-from lstm_ts.sources.headers import with_header
-from lstm_ts.sources.layout import HEADER_LINES, SEPARATORS, SHOWN_CHARS, Layout, may_be_noon
-from lstm_ts.sources.stamp_parsing import parse_stamps
-from lstm_ts.sources.stamps import Stamp, recognise_stamp, with_seconds
+from lstm_ts.sources.files.recognition.cells import join_stamps, split_cells, split_line
+from lstm_ts.sources.files.recognition.columns import Columns, normalise, printable
+from lstm_ts.sources.files.recognition.day_order import date_pairs, day_first, with_order, year_first
+from lstm_ts.sources.files.recognition.headerless import without_header
+from lstm_ts.sources.files.recognition.headers import with_header
+from lstm_ts.sources.files.recognition.layout import HEADER_LINES, SEPARATORS, SHOWN_CHARS, Layout, may_be_noon
+from lstm_ts.sources.files.recognition.stamp_parsing import parse_stamps
+from lstm_ts.sources.files.recognition.stamps import Stamp, recognise_stamp, with_seconds
 
 KNOWN_FORMATS = (
     "HistData ASCII M1, Dukascopy (web, node, ticks), MetaTrader 4, MetaTrader 5, Parquet, xlsx, or a header that "

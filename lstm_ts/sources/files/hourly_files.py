@@ -13,7 +13,7 @@ from lstm_ts.market.bars import Source
 from lstm_ts.market.close_stamps import warn_of_close_stamps
 from lstm_ts.market.hours import check_hours
 from lstm_ts.market.session import Session
-from lstm_ts.sources.files import Files
+from lstm_ts.sources.files.source import Files
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from lstm_ts.errors import ConfigError, NoRows
-from lstm_ts.sources.chunks import Chunks, open_frame
-from lstm_ts.sources.files import Files
+from lstm_ts.sources.files.chunks import Chunks, open_frame
+from lstm_ts.sources.files.source import Files
 
 if TYPE_CHECKING:
     import pandas as pd

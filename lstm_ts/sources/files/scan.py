@@ -26,12 +26,19 @@ from lstm_ts.market.spacing import (
     format_duration,
     parse_period,
 )
-from lstm_ts.sources.checks import check_clock, check_rows, find_isolated, find_out_of_order, kinds_of_bars, refuse
-from lstm_ts.sources.chunks import Chunks
-from lstm_ts.sources.repeated_hour import RepeatedHour
+from lstm_ts.sources.files.checks import (
+    check_clock,
+    check_rows,
+    find_isolated,
+    find_out_of_order,
+    kinds_of_bars,
+    refuse,
+)
+from lstm_ts.sources.files.chunks import Chunks
+from lstm_ts.sources.files.recognition.zones import Zone
+from lstm_ts.sources.files.repeated_hour import RepeatedHour
+from lstm_ts.sources.files.spool import Spool
 from lstm_ts.sources.spikes import SPIKE, Continuity, Levels, Spikes
-from lstm_ts.sources.spool import Spool
-from lstm_ts.sources.zones import Zone
 
 ISOLATED = "far from the rest of its file"
 OUT_OF_ORDER = "a day or more from the rows about it"

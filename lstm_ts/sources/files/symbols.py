@@ -10,7 +10,7 @@ import polars as pl
 from lstm_ts.errors import UnknownFormat
 from lstm_ts.market.prices import guess_quote
 from lstm_ts.market.spacing import parse_period
-from lstm_ts.sources.columns import FLAGS, SIDES, printable
+from lstm_ts.sources.files.recognition.columns import FLAGS, SIDES, printable
 
 UNFINISHED = [word for word, finished in FLAGS.items() if not finished]
 DERIVATIVE = "perp|swap|fut|futur|index|mark"  # behind a symbol: another one, whoever the broker

@@ -3,7 +3,7 @@
 A few bytes of a workbook can name a cell so far away, or a text so often, that the library which reads it runs out of
 memory, which ends its process.
 
-`python -m lstm_ts.sources.workbook PARENT FILE FOLDER` is the subprocess: it writes a file of each sheet into the
+`python -m lstm_ts.sources.files.workbook PARENT FILE FOLDER` is the subprocess: it writes a file of each sheet into the
 folder, named by its number, and the names of the sheets on stdout.
 """
 
@@ -22,14 +22,14 @@ import polars as pl
 
 from lstm_ts.errors import DataError
 from lstm_ts.lifetime import end_with
-from lstm_ts.sources.columns import printable
+from lstm_ts.sources.files.recognition.columns import printable
 
 MEMORY_BYTES = 2 << 30  # a sheet that is full of minutes in nine columns takes 1.7 GB
 MAX_TEXT_BYTES = 400_000_000
 POLL_S = 0.2
 LONGEST_S = 600  # where memory is short, Polars may wait for ever instead of failing
 DAMAGED, NO_MEMORY = 3, 4  # exit codes
-PACKAGES = str(Path(__file__).parents[2])  # in which a process elsewhere finds lstm_ts
+PACKAGES = str(Path(__file__).parents[3])  # in which a process elsewhere finds lstm_ts
 ONE_AT_A_TIME = Lock()  # so that a dashboard of many visitors takes no more memory
 
 

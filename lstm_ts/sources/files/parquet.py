@@ -10,12 +10,12 @@ import polars as pl
 
 from lstm_ts.errors import DataError, NoRows, UnknownFormat
 from lstm_ts.market.bars import PRICES
-from lstm_ts.sources.columns import Columns, find_columns, printable
-from lstm_ts.sources.containers import OnRead
-from lstm_ts.sources.day_order import date_pairs, with_order
-from lstm_ts.sources.formats import is_day_first, is_past_noon, no_clock, no_noon
-from lstm_ts.sources.layout import TICK_PRICES, may_be_noon
-from lstm_ts.sources.numbers import (
+from lstm_ts.sources.files.containers import OnRead
+from lstm_ts.sources.files.recognition.columns import Columns, find_columns, printable
+from lstm_ts.sources.files.recognition.day_order import date_pairs, with_order
+from lstm_ts.sources.files.recognition.formats import is_day_first, is_past_noon, no_clock, no_noon
+from lstm_ts.sources.files.recognition.layout import TICK_PRICES, may_be_noon
+from lstm_ts.sources.files.recognition.numbers import (
     NO_NUMBER,
     NO_PRICES,
     choose_decimal,
@@ -27,8 +27,8 @@ from lstm_ts.sources.numbers import (
     parse_volumes,
     split_missing,
 )
-from lstm_ts.sources.stamp_parsing import parse_stamps
-from lstm_ts.sources.stamps import join_clock
+from lstm_ts.sources.files.recognition.stamp_parsing import parse_stamps
+from lstm_ts.sources.files.recognition.stamps import join_clock
 
 SAMPLE_ROWS = 200
 PER_SECOND = {"ms": 10**3, "us": 10**6, "ns": 10**9}

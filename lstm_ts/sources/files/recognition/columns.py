@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from lstm_ts.errors import UnknownFormat
 from lstm_ts.market.bars import PRICES
 from lstm_ts.market.prices import CURRENCIES
-from lstm_ts.sources.numbers import NANOS
-from lstm_ts.sources.stamp_columns import find_stamps, find_unread_clock
-from lstm_ts.sources.stamps import ABBREVIATIONS, UTC_NAMES, Stamp
-from lstm_ts.sources.symbol_column import find_symbol
+from lstm_ts.sources.files.recognition.numbers import NANOS
+from lstm_ts.sources.files.recognition.stamp_columns import find_stamps, find_unread_clock
+from lstm_ts.sources.files.recognition.stamps import ABBREVIATIONS, UTC_NAMES, Stamp
+from lstm_ts.sources.files.recognition.symbol_column import find_symbol
 
 VOLUME_NAMES = (
     "volume", "tick volume", "tickvol", "tick vol", "tickvolume", "ticks", "tick count", "vol", "v", "real volume",

@@ -11,8 +11,8 @@ import polars as pl
 
 from lstm_ts import clock
 from lstm_ts.market.bars import BAR_SCHEMA, TS, AnsweredSpan, BarBatch, make_answers
-from lstm_ts.sources.file_scan import ScannedFile
-from lstm_ts.sources.overlap import Overlap
+from lstm_ts.sources.files.overlap import Overlap
+from lstm_ts.sources.files.scan import ScannedFile
 
 OBSERVER = "files"
 

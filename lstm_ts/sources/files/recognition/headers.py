@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from lstm_ts.errors import NoRows, UnknownFormat
-from lstm_ts.sources.cells import split_line
-from lstm_ts.sources.columns import (
+from lstm_ts.sources.files.recognition.cells import split_line
+from lstm_ts.sources.files.recognition.columns import (
     PRICE_NAMES,
     TICK_NAMES,
     Columns,
@@ -15,9 +15,9 @@ from lstm_ts.sources.columns import (
     normalise,
     printable,
 )
-from lstm_ts.sources.layout import HEADER_LINES, SEPARATORS, SHOWN_CHARS, Layout, finish_layout
-from lstm_ts.sources.stamp_columns import CLOCK_CELL, find_unread, has_stamps
-from lstm_ts.sources.stamps import FORMS, recognise_stamp
+from lstm_ts.sources.files.recognition.layout import HEADER_LINES, SEPARATORS, SHOWN_CHARS, Layout, finish_layout
+from lstm_ts.sources.files.recognition.stamp_columns import CLOCK_CELL, find_unread, has_stamps
+from lstm_ts.sources.files.recognition.stamps import FORMS, recognise_stamp
 
 
 def with_header(sample: Sequence[str], *, file: str) -> Layout | None:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from lstm_ts.sources.layout import Layout
-from lstm_ts.sources.stamps import join_clock
+from lstm_ts.sources.files.recognition.layout import Layout
+from lstm_ts.sources.files.recognition.stamps import join_clock
 
 
 def split_line(line: str, separator: str) -> list[str]:

@@ -8,8 +8,8 @@ from datetime import time
 import polars as pl
 
 from lstm_ts.market.bars import PRICES
-from lstm_ts.sources.stamp_parsing import parse_stamps
-from lstm_ts.sources.stamps import BLANKS, NOON, Stamp, join_clock, recognise_stamp
+from lstm_ts.sources.files.recognition.stamp_parsing import parse_stamps
+from lstm_ts.sources.files.recognition.stamps import BLANKS, NOON, Stamp, join_clock, recognise_stamp
 
 STAMP_NAMES = (
     "gmt time", "utc time", "time utc", "datetime utc", "timestamp utc", "open time", "opentime", "open timestamp",

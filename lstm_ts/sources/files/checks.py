@@ -12,8 +12,8 @@ from lstm_ts import clock
 from lstm_ts.errors import UnknownFormat
 from lstm_ts.market.bars import FIRST_YEAR, PRICES, TS, reject_reason
 from lstm_ts.market.spacing import HOUR_US, MINUTE_US, Times
-from lstm_ts.sources.layout import SHOWN_CHARS
-from lstm_ts.sources.zones import Zone
+from lstm_ts.sources.files.recognition.layout import SHOWN_CHARS
+from lstm_ts.sources.files.recognition.zones import Zone
 
 FUTURE = "in the future, or in another time zone"
 APART = 14 * 24 * 60 * MINUTE_US  # no market pauses longer, but files may have larger gaps between many bars

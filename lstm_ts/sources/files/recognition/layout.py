@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from lstm_ts.errors import WrongZone
-from lstm_ts.sources.columns import Columns, named_zone
-from lstm_ts.sources.numbers import decimal_comma
-from lstm_ts.sources.stamps import ABBREVIATIONS
-from lstm_ts.sources.zones import Zone, parse_zone
+from lstm_ts.sources.files.recognition.columns import Columns, named_zone
+from lstm_ts.sources.files.recognition.numbers import decimal_comma
+from lstm_ts.sources.files.recognition.stamps import ABBREVIATIONS
+from lstm_ts.sources.files.recognition.zones import Zone, parse_zone
 
 HEADER_LINES = 100  # a vendor's own lines precede a header
 SHOWN_CHARS = 200

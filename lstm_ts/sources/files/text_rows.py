@@ -4,11 +4,11 @@ import polars as pl
 
 from lstm_ts.errors import UnknownFormat
 from lstm_ts.market.bars import PRICES
-from lstm_ts.sources.cells import join_stamps, split_cells, split_line
-from lstm_ts.sources.columns import normalise
-from lstm_ts.sources.headers import is_header
-from lstm_ts.sources.layout import SHOWN_CHARS, TICK_PRICES, Layout
-from lstm_ts.sources.numbers import (
+from lstm_ts.sources.files.recognition.cells import join_stamps, split_cells, split_line
+from lstm_ts.sources.files.recognition.columns import normalise
+from lstm_ts.sources.files.recognition.headers import is_header
+from lstm_ts.sources.files.recognition.layout import SHOWN_CHARS, TICK_PRICES, Layout
+from lstm_ts.sources.files.recognition.numbers import (
     NO_NUMBER,
     NO_PRICES,
     find_no_prices,
@@ -18,7 +18,7 @@ from lstm_ts.sources.numbers import (
     parse_volumes,
     split_missing,
 )
-from lstm_ts.sources.stamp_parsing import parse_stamps
+from lstm_ts.sources.files.recognition.stamp_parsing import parse_stamps
 
 LIKE_HEADER = r"(?i)open|bid|(^|[^a-z])o(price)?([^a-z]|$)"  # each header has one of them, see columns.PRICE_NAMES
 

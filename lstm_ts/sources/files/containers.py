@@ -19,7 +19,7 @@ from typing import BinaryIO, cast
 import polars as pl
 
 from lstm_ts.errors import DataError, NoRows, UnknownFormat
-from lstm_ts.sources.workbook import read_sheets
+from lstm_ts.sources.files.workbook import read_sheets
 
 HEAD_BYTES = 1 << 16
 CHUNK_CHARS = 1 << 22

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import polars as pl
 
-from lstm_ts.sources.stamps import Stamp
+from lstm_ts.sources.files.recognition.stamps import Stamp
 
 
 def date_pairs(text: pl.Series) -> set[tuple[int, int, int]]:

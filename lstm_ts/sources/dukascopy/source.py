@@ -21,8 +21,8 @@ from lstm_ts.errors import BrokerError, BrokerUnavailable, ConfigError
 from lstm_ts.market.bars import BAR_SCHEMA, PRICES, AvailableSpan, BarBatch, make_answers, make_rejects
 from lstm_ts.market.session import DAY, MINUTE, midnight
 from lstm_ts.sources.bounded_http import DamagedAnswer, NoConnection
-from lstm_ts.sources.candles import InvalidAnswer, decode, make_mid, rate
-from lstm_ts.sources.json_client import JsonClient, JsonReply, NotFound
+from lstm_ts.sources.dukascopy.candles import InvalidAnswer, decode, make_mid, rate
+from lstm_ts.sources.dukascopy.json_client import JsonClient, JsonReply, NotFound
 from lstm_ts.sources.retries import LONGEST_S, Retries, RetryableError
 
 SIDES = {"mid": ("BID", "ASK"), "bid": ("BID",), "ask": ("ASK",)}

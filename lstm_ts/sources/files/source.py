@@ -1,6 +1,6 @@
 """Bars and ticks from files, a block at a time, so one may be larger than memory.
 
-A file's rows are spooled to find what they are (`file_scan.py`), then delivered. Ticks become minute bars of the mid
+A file's rows are spooled to find what they are (`scan.py`), then delivered. Ticks become minute bars of the mid
 price and of their spread. Rows that are refused are delivered beside the bars, with file, line and reason.
 """
 
@@ -17,21 +17,22 @@ import polars as pl
 from lstm_ts.errors import ConfigError, UnknownFormat, WrongZone
 from lstm_ts.market.bars import BAR_SCHEMA, PRICES, BarBatch
 from lstm_ts.market.spacing import MINUTE_US, Times
-from lstm_ts.sources.checks import check_sides, make_rejects
-from lstm_ts.sources.chunks import Chunks, describe_left_out, open_chunks
-from lstm_ts.sources.columns import printable
-from lstm_ts.sources.containers import OnRead
-from lstm_ts.sources.file_evidence import FileEvidence, with_answers
-from lstm_ts.sources.file_paths import check_paths, find_files
-from lstm_ts.sources.file_scan import ScannedFile, scan_file
-from lstm_ts.sources.formats import DATES
-from lstm_ts.sources.numbers import check_decimal
-from lstm_ts.sources.overlap import Overlap
-from lstm_ts.sources.repeated_hour import either_pass
-from lstm_ts.sources.seen import SeenBars
-from lstm_ts.sources.spool import Spool
-from lstm_ts.sources.symbols import OtherSymbol
-from lstm_ts.sources.ticks import (
+from lstm_ts.sources.files.checks import check_sides, make_rejects
+from lstm_ts.sources.files.chunks import Chunks, describe_left_out, open_chunks
+from lstm_ts.sources.files.containers import OnRead
+from lstm_ts.sources.files.file_evidence import FileEvidence, with_answers
+from lstm_ts.sources.files.overlap import Overlap
+from lstm_ts.sources.files.paths import check_paths, find_files
+from lstm_ts.sources.files.recognition.columns import printable
+from lstm_ts.sources.files.recognition.formats import DATES
+from lstm_ts.sources.files.recognition.numbers import check_decimal
+from lstm_ts.sources.files.recognition.zones import Zone, parse_zone
+from lstm_ts.sources.files.repeated_hour import either_pass
+from lstm_ts.sources.files.scan import ScannedFile, scan_file
+from lstm_ts.sources.files.seen import SeenBars
+from lstm_ts.sources.files.spool import Spool
+from lstm_ts.sources.files.symbols import OtherSymbol
+from lstm_ts.sources.files.ticks import (
     PARTIAL,
     Borders,
     RunCounter,
@@ -41,7 +42,6 @@ from lstm_ts.sources.ticks import (
     to_bars,
     without_repeats,
 )
-from lstm_ts.sources.zones import Zone, parse_zone
 
 STAMPS = ("open", "close")
 

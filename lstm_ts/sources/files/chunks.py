@@ -11,16 +11,16 @@ from pathlib import Path
 import polars as pl
 
 from lstm_ts.errors import DataError, NoRows, UnknownFormat
-from lstm_ts.sources.columns import SIDES, normalise, printable
-from lstm_ts.sources.containers import OnRead, Text, find_texts, first_lines, is_parquet, read_lines, state_of
-from lstm_ts.sources.formats import SAMPLE_LINES, recognise, resolve_layout
-from lstm_ts.sources.layout import Layout, find_zone
-from lstm_ts.sources.numbers import NO_PRICES, choose_decimal
-from lstm_ts.sources.parquet import Table, open_parquet, open_table
-from lstm_ts.sources.sides import carry_sides
-from lstm_ts.sources.symbols import SymbolFilter, check_name, check_titles
-from lstm_ts.sources.text_rows import parse
-from lstm_ts.sources.zones import Zone
+from lstm_ts.sources.files.containers import OnRead, Text, find_texts, first_lines, is_parquet, read_lines, state_of
+from lstm_ts.sources.files.parquet import Table, open_parquet, open_table
+from lstm_ts.sources.files.recognition.columns import SIDES, normalise, printable
+from lstm_ts.sources.files.recognition.formats import SAMPLE_LINES, recognise, resolve_layout
+from lstm_ts.sources.files.recognition.layout import Layout, find_zone
+from lstm_ts.sources.files.recognition.numbers import NO_PRICES, choose_decimal
+from lstm_ts.sources.files.recognition.zones import Zone
+from lstm_ts.sources.files.sides import carry_sides
+from lstm_ts.sources.files.symbols import SymbolFilter, check_name, check_titles
+from lstm_ts.sources.files.text_rows import parse
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
 

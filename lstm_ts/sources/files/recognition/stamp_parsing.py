@@ -6,7 +6,7 @@ dropped, a missing zero) are read by their parts.
 
 import polars as pl
 
-from lstm_ts.sources.stamps import (
+from lstm_ts.sources.files.recognition.stamps import (
     ABBREVIATIONS,
     CLOCK,
     DATE_PARTS,

@@ -1,0 +1,1 @@
+"""Minute bars from Dukascopy's public feed."""

@@ -1,0 +1,1 @@
+"""Bars and ticks from files and frames."""

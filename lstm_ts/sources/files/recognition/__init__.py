@@ -1,0 +1,1 @@
+"""The layout of a text file, recognised by its header and its first rows."""
