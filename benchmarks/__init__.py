@@ -3,7 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from lstm_ts.configuration import CONF
+from lstm_ts.configuration.parts import CONF
 
 
 def compose(*overrides: str) -> DictConfig:

@@ -29,7 +29,7 @@ from benchmarks.out_of_sample import (
     take_half,
     train_sample,
 )
-from lstm_ts.configuration import construct
+from lstm_ts.configuration.parts import construct
 from lstm_ts.monitoring.ruling import HOURS_OF_WEEK, decide
 from lstm_ts.monitoring.verdict import ChallengeVerdict, VerdictSettings, start, update
 from lstm_ts.scoring import metrics

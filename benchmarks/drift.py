@@ -26,7 +26,7 @@ from benchmarks.out_of_sample import (
     take_half,
     train_sample,
 )
-from lstm_ts.configuration import construct
+from lstm_ts.configuration.parts import construct
 from lstm_ts.market.session import utc
 from lstm_ts.model.windows import in_span
 from lstm_ts.monitoring.concept_drift import Detector, DriftSettings, DriftState, compute_d_N, make_reference

@@ -12,7 +12,7 @@ from pathlib import Path
 import hydra
 import polars as pl
 
-from lstm_ts.configuration import CONF, construct
+from lstm_ts.configuration.parts import CONF, construct
 from lstm_ts.errors import LstmTsError
 from lstm_ts.market.bars import BarBatch, describe_rejects
 

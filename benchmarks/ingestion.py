@@ -23,7 +23,7 @@ import hydra
 import polars as pl
 from omegaconf import DictConfig
 
-from lstm_ts.configuration import CONF, construct, raw_store
+from lstm_ts.configuration.parts import CONF, construct, raw_store
 from lstm_ts.errors import LstmTsError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import PRICES, Broker

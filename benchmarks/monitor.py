@@ -19,7 +19,7 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
-from lstm_ts.configuration import CONF
+from lstm_ts.configuration.parts import CONF
 from lstm_ts.monitor import run
 
 REGISTERED = datetime(2020, 12, 31, 12, tzinfo=UTC)

@@ -17,14 +17,14 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks import compose
-from lstm_ts.configuration import construct
+from lstm_ts.configuration.parts import construct
 from lstm_ts.market.bars import make_hourly_bars
 from lstm_ts.market.session import Session
 from lstm_ts.model.symbol_data import SymbolBars
 from lstm_ts.model.windows import Batch
 from lstm_ts.sources.files.source import Files
 from lstm_ts.sources.synthetic import Synthetic
-from lstm_ts.training import make_data
+from lstm_ts.training.forecasters import make_data
 
 CFG = compose()
 SILVER: Session = construct(CFG.symbol.session)

@@ -21,7 +21,7 @@ import torch
 from omegaconf import DictConfig
 
 from benchmarks import compose
-from lstm_ts.configuration import construct
+from lstm_ts.configuration.parts import construct
 from lstm_ts.market.bars import make_hourly_bars
 from lstm_ts.market.session import utc
 from lstm_ts.model.datamodule import Split
@@ -32,8 +32,8 @@ from lstm_ts.scoring.decision import Decision, Verdict
 from lstm_ts.scoring.gate import Criteria, decide
 from lstm_ts.scoring.records import ForecastRecord
 from lstm_ts.sources.synthetic import Signal, Synthetic
-from lstm_ts.trainer import build_trainer
-from lstm_ts.training import fit, make_data
+from lstm_ts.training.forecasters import fit, make_data
+from lstm_ts.training.trainer import build_trainer
 
 START, END = "2018-01-01", "2019-04-01"
 FIRST = Split(valid_from="2018-08-01", test_from="2018-10-01", test_until=None)

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from benchmarks import compose
-from lstm_ts.configuration import construct
+from lstm_ts.configuration.parts import construct
 from lstm_ts.market.bars import make_hourly_bars
 from lstm_ts.model.datamodule import BarsDataModule, BatchOrder
 from lstm_ts.model.lightning_module import ForecastModule
@@ -26,7 +26,7 @@ from lstm_ts.model.symbol_data import SymbolBars
 from lstm_ts.model.tensors import to_tensors
 from lstm_ts.model.windows import FEATURES
 from lstm_ts.sources.synthetic import Synthetic
-from lstm_ts.training import make_data
+from lstm_ts.training.forecasters import make_data
 
 EPOCHS, ROUNDS = 2, 5
 HIDDEN = (32, 128)

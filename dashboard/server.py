@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from lstm_ts.cli import check_arguments, compose, entry_point
-from lstm_ts.configuration import (
+from lstm_ts.configuration.parts import (
     check_registry,
     construct,
     read_symbols,
@@ -39,9 +39,9 @@ from dashboard.login import PasswordProvider
 from dashboard.settings import DashboardSettings, Service, UploadLimits
 from dashboard.shell import import_later, shell
 from dashboard.ui.blocks import problem
+from lstm_ts.configuration.overrides import to_overrides
 from lstm_ts.errors import ConfigError, LstmTsError
 from lstm_ts.lifetime import exit_at_signals
-from lstm_ts.overrides import to_overrides
 from lstm_ts.ports import check_port, show_address, taking_port
 from lstm_ts.sources.bounded_http import check_url
 

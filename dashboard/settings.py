@@ -35,7 +35,7 @@ class DashboardSettings:
     name: str  # of the registered model
     data: Path
     outputs: Path
-    typed_paths: str  # overrides of both, as `lstm_ts.configuration.typed_paths` returns them
+    typed_paths: str  # overrides of both, as `lstm_ts.configuration.parts.typed_paths` returns them
     registry_uri: str
     ledger_url: str
     symbols: Mapping[str, Symbol] = field(hash=False)  # that have a file, by name

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lstm_ts.commands import COMMANDS
-from lstm_ts.conf_files import Setting, read_defaults, read_settings, read_target, read_title
+from lstm_ts.configuration.conf_files import Setting, read_defaults, read_settings, read_target, read_title
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig

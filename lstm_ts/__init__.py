@@ -34,19 +34,19 @@ if _IS_COMMAND and isinstance(sys.stdout, TextIOWrapper):
     sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: an encoding may lack a character such as →
 
 if TYPE_CHECKING:
-    from lstm_ts.fitting import fit
-    from lstm_ts.hourly_bars import HourlyBars, read_bars, synthetic_bars
+    from lstm_ts.api.fitting import fit
+    from lstm_ts.api.hourly_bars import HourlyBars, read_bars, synthetic_bars
+    from lstm_ts.api.trained_model import TrainedModel, load
     from lstm_ts.market.session import Session
     from lstm_ts.market.symbol import Symbol
-    from lstm_ts.trained_model import TrainedModel, load
 
 IMPORTED_BY = os.getpid()  # this process, or one that it is a fork of
 __version__ = "0.1.0"
 __all__ = ["HourlyBars", "Session", "Symbol", "TrainedModel", "fit", "load", "read_bars", "synthetic_bars"]
 
-_MODULES = {"Session": "market.session", "Symbol": "market.symbol", "fit": "fitting"}
-_MODULES |= dict.fromkeys(("HourlyBars", "read_bars", "synthetic_bars"), "hourly_bars")
-_MODULES |= dict.fromkeys(("TrainedModel", "load"), "trained_model")
+_MODULES = {"Session": "market.session", "Symbol": "market.symbol", "fit": "api.fitting"}
+_MODULES |= dict.fromkeys(("HourlyBars", "read_bars", "synthetic_bars"), "api.hourly_bars")
+_MODULES |= dict.fromkeys(("TrainedModel", "load"), "api.trained_model")
 
 
 def __getattr__(name: str) -> Any:

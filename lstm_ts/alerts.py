@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from lstm_ts.cli import entry_point
 from lstm_ts.clock import now
-from lstm_ts.configuration import check_action, check_registry, construct_alerts, require
+from lstm_ts.configuration.parts import check_action, check_registry, construct_alerts, require
 from lstm_ts.errors import ConfigError, DeliveryError
 from lstm_ts.ledger.alert_rows import DeliveryRow, IncidentRow, SilenceRow
 from lstm_ts.ledger.alert_tables import put_incidents, read_active, read_deliveries, read_incidents, read_silences

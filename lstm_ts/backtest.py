@@ -24,13 +24,13 @@ import polars as pl
 from omegaconf import DictConfig
 
 from lstm_ts.cli import entry_point, launch
-from lstm_ts.configuration import construct, reject_options, reject_relaunch, run_folder, to_json
+from lstm_ts.configuration.parts import construct, reject_options, reject_relaunch, run_folder, to_json
 from lstm_ts.errors import ConfigError
 from lstm_ts.evaluate import write_scores
-from lstm_ts.extra_baselines import ExtraBaselines
 from lstm_ts.model.artifact import load_forecaster, load_forecasters, save_forecasters
 from lstm_ts.model.datamodule import Split
 from lstm_ts.model.evaluation import Span, evaluate
+from lstm_ts.model.extra_baselines import ExtraBaselines
 from lstm_ts.model.features import make_grid
 from lstm_ts.model.folds import Fold, FoldRow, describe_warm_start, format_folds
 from lstm_ts.model.forecaster import Forecaster
@@ -40,8 +40,8 @@ from lstm_ts.model.windows import find_origins
 from lstm_ts.scoring.records import ForecastRecord, concatenate
 from lstm_ts.scoring.report import format_table
 from lstm_ts.scoring.scores import compare, compute_scores
-from lstm_ts.trainer import build_trainer
-from lstm_ts.training import fit, make_data, read_bars
+from lstm_ts.training.forecasters import fit, make_data, read_bars
+from lstm_ts.training.trainer import build_trainer
 
 log = logging.getLogger(__name__)
 SCRATCH, PREVIOUS = "scratch", "previous"

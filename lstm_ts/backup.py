@@ -43,7 +43,7 @@ from lstm_ts.backup_place import (
     read_summary,
 )
 from lstm_ts.cli import entry_point
-from lstm_ts.configuration import check_action, check_registry
+from lstm_ts.configuration.parts import check_action, check_registry
 from lstm_ts.errors import ConfigError, DataError
 from lstm_ts.ledger import dumps
 from lstm_ts.ledger.ledger import Ledger

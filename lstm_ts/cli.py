@@ -26,17 +26,17 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from lstm_ts import _end_by_signal, logs
-from lstm_ts.command_help import describe_command, help_requested
-from lstm_ts.command_line import read_command_line
 from lstm_ts.commands import check_extras
-from lstm_ts.configuration import CONF
+from lstm_ts.configuration.command_help import describe_command, help_requested
+from lstm_ts.configuration.command_line import read_command_line
+from lstm_ts.configuration.explanations import describe_error, explained
+from lstm_ts.configuration.job_end import JobRefused, isolated_job, mute_hydra, removing_unused_folder
+from lstm_ts.configuration.overrides import key_of, task_overrides, value_of
+from lstm_ts.configuration.parts import CONF
+from lstm_ts.configuration.validation import check_configuration, check_names, check_single
 from lstm_ts.errors import MISTAKE, ConfigError
-from lstm_ts.explanations import describe_error, explained
-from lstm_ts.job_end import JobRefused, isolated_job, mute_hydra, removing_unused_folder
 from lstm_ts.lifetime import exit_without_reader, repeat_lost
-from lstm_ts.overrides import key_of, task_overrides, value_of
 from lstm_ts.processors import wait_passively
-from lstm_ts.validation import check_configuration, check_names, check_single
 
 TRACEBACKS = "LSTM_TS_TRACEBACKS"  # what the user set HYDRA_FULL_ERROR to; worker processes inherit it
 INTERRUPTED = 128 + signal.SIGINT

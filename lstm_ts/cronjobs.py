@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from lstm_ts.cli import entry_point, typed_overrides
 from lstm_ts.errors import ConfigError
-from lstm_ts.plan import Plan, asset_prefix, make_plan
+from lstm_ts.schedule.plan import Plan, asset_prefix, make_plan
 
 IMAGE = "lstm_ts/jobs"  # replaced by kustomize
 MACHINE = "LSTM_TS_MACHINE=${LSTM_TS_MACHINE:-cronjobs}"  # one name for all pods, whose host names differ

@@ -15,14 +15,14 @@ import polars as pl
 from omegaconf import DictConfig
 
 from lstm_ts.cli import entry_point
-from lstm_ts.configuration import construct, model_folder, processed_store, run_folder
+from lstm_ts.configuration.parts import construct, model_folder, processed_store, run_folder
 from lstm_ts.errors import ConfigError
-from lstm_ts.extra_baselines import ExtraBaselines
 from lstm_ts.market.bars import is_synthetic
 from lstm_ts.market.session import utc
 from lstm_ts.model.adoption import check_adoptable, choose_forecaster, describe_adoption
 from lstm_ts.model.artifact import load_forecasters
 from lstm_ts.model.evaluation import Span, describe_in_sample, evaluate
+from lstm_ts.model.extra_baselines import ExtraBaselines
 from lstm_ts.model.forecaster import Forecaster, Provenance
 from lstm_ts.model.symbol_data import SymbolBars
 from lstm_ts.scoring.records import ForecastRecord, to_frame

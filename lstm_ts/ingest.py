@@ -13,7 +13,7 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 
 from lstm_ts.cli import INTERRUPTED, entry_point
-from lstm_ts.configuration import construct, processed_store, raw_store, run_folder
+from lstm_ts.configuration.parts import construct, processed_store, raw_store, run_folder
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import Broker, Source

@@ -23,7 +23,14 @@ from omegaconf import DictConfig
 
 from lstm_ts import clock
 from lstm_ts.cli import entry_point
-from lstm_ts.configuration import check_registry, construct, construct_alerts, processed_store, raw_store, typed_choice
+from lstm_ts.configuration.parts import (
+    check_registry,
+    construct,
+    construct_alerts,
+    processed_store,
+    raw_store,
+    typed_choice,
+)
 from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.ledger import monitor_tables as tables
 from lstm_ts.ledger.alert_rows import MONITOR, Heartbeat

@@ -25,7 +25,8 @@ from lstm_ts.cli import compose, entry_point, typed_overrides
 from lstm_ts.errors import ConfigError
 from lstm_ts.logs import JSON
 from lstm_ts.market.symbol import Symbol
-from lstm_ts.pipeline_assets import (
+from lstm_ts.ports import check_port, show_address
+from lstm_ts.schedule.assets import (
     SOURCE,
     TRAINING,
     build_check,
@@ -34,9 +35,8 @@ from lstm_ts.pipeline_assets import (
     build_model,
     build_outcomes,
 )
-from lstm_ts.pipeline_automation import build_drift_sensor, build_run_sensors, build_schedules
-from lstm_ts.plan import Plan, asset_prefix, make_plan
-from lstm_ts.ports import check_port, show_address
+from lstm_ts.schedule.automation import build_drift_sensor, build_run_sensors, build_schedules
+from lstm_ts.schedule.plan import Plan, asset_prefix, make_plan
 from lstm_ts.store.disk import hold_lock, write_whole
 
 OVERRIDES = "LSTM_TS_PIPELINE"  # this command line's overrides, as JSON, for processes that Dagster starts
@@ -131,7 +131,7 @@ def main(cfg: DictConfig) -> None:
     address, form = (cfg.host, str(cfg.port)), ("--log-format", "json") if cfg.log == JSON else ()
     command = (*dagster, "--host", address[0], "--port", address[1], *form)
     # needs 200 MB less than this process
-    os.execv(sys.executable, (sys.executable, "-m", "lstm_ts.pipeline_process", *address, *command))
+    os.execv(sys.executable, (sys.executable, "-m", "lstm_ts.schedule.dagster_process", *address, *command))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import polars as pl
 from omegaconf import DictConfig
 
 from lstm_ts.cli import entry_point
-from lstm_ts.configuration import construct, model_folder, processed_store, read_symbol
+from lstm_ts.configuration.parts import construct, model_folder, processed_store, read_symbol
 from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.market.prices import price_format
 from lstm_ts.market.session import HOUR

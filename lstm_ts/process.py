@@ -15,7 +15,7 @@ import polars as pl
 from omegaconf import DictConfig
 
 from lstm_ts.cli import entry_point
-from lstm_ts.configuration import construct, processed_store, raw_store, typed_paths
+from lstm_ts.configuration.parts import construct, processed_store, raw_store, typed_paths
 from lstm_ts.errors import ConfigError
 from lstm_ts.market.bars import AnsweredSpan, make_hourly_bars
 from lstm_ts.market.completeness import classify, known_hours, unanswered

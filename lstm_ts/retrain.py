@@ -19,11 +19,9 @@ if __name__ == "__main__":
 import polars as pl
 from omegaconf import DictConfig
 
-from lstm_ts.candidate import judge_and_report, register
 from lstm_ts.cli import entry_point
-from lstm_ts.configuration import check_registry, construct, reject_options, reject_relaunch, run_folder
+from lstm_ts.configuration.parts import check_registry, construct, reject_options, reject_relaunch, run_folder
 from lstm_ts.errors import ConfigError
-from lstm_ts.gate_inputs import GateInputs, choose_names, describe_waiting, find_request, hash_request, read_gate_inputs
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.model.artifact import save_forecasters
 from lstm_ts.model.baselines import BASELINES
@@ -36,8 +34,17 @@ from lstm_ts.registry.registry import Registry
 from lstm_ts.registry.version import CHAMPION, Version, describe_verdict
 from lstm_ts.scoring.gate import Criteria
 from lstm_ts.scoring.wandb_log import close
-from lstm_ts.trainer import build_trainer
-from lstm_ts.training import Fitted, find_obstacle, fit, make_data, read_bars
+from lstm_ts.training.candidate import judge_and_report, register
+from lstm_ts.training.forecasters import Fitted, find_obstacle, fit, make_data, read_bars
+from lstm_ts.training.gate_inputs import (
+    GateInputs,
+    choose_names,
+    describe_waiting,
+    find_request,
+    hash_request,
+    read_gate_inputs,
+)
+from lstm_ts.training.trainer import build_trainer
 
 log = logging.getLogger(__name__)
 SCRATCH, BOTH = "scratch", "both"

@@ -11,14 +11,14 @@ if __name__ == "__main__":
 from omegaconf import DictConfig
 
 from lstm_ts.cli import entry_point
-from lstm_ts.configuration import construct, run_folder
+from lstm_ts.configuration.parts import construct, run_folder
 from lstm_ts.evaluate import score
-from lstm_ts.extra_baselines import ExtraBaselines
 from lstm_ts.model.artifact import save_forecasters
 from lstm_ts.model.checkpoints import create_run_folder, find_checkpoint
+from lstm_ts.model.extra_baselines import ExtraBaselines
 from lstm_ts.scoring.wandb_log import close, log_results
-from lstm_ts.trainer import build_trainer
-from lstm_ts.training import find_test_spans, fit, load_start, make_data, read_bars
+from lstm_ts.training.forecasters import find_test_spans, fit, load_start, make_data, read_bars
+from lstm_ts.training.trainer import build_trainer
 
 
 @entry_point("train")

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lstm_ts import __version__
 from lstm_ts.cli import entry_point
-from lstm_ts.configuration import check_registry, choose_symbols, construct, processed_store, typed_choice
+from lstm_ts.configuration.parts import check_registry, choose_symbols, construct, processed_store, typed_choice
 from lstm_ts.errors import ConfigError, LedgerError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.lifetime import exit_at_signals

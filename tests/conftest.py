@@ -20,7 +20,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import settings
 
-from lstm_ts.configuration import CONF
+from lstm_ts.configuration.parts import CONF
 from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.market.session import Session
 from lstm_ts.sources.files.source import Files

@@ -113,7 +113,7 @@ def lay_out(symbol: Symbol, since: datetime | None, min_hours: int = 100, seen: 
 @pytest.fixture
 def xagusd(silver: Session) -> Symbol:
     from lstm_ts.cli import compose
-    from lstm_ts.configuration import construct
+    from lstm_ts.configuration.parts import construct
 
     symbol: Symbol = construct(compose("project", []).symbol)
     assert symbol.session.calendar == silver.calendar

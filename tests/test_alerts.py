@@ -18,7 +18,7 @@ from webhook import SECRETS, Webhook, open_webhook
 
 from lstm_ts.alerts import AlertRequest, answer
 from lstm_ts.cli import compose
-from lstm_ts.configuration import construct
+from lstm_ts.configuration.parts import construct
 from lstm_ts.errors import ConfigError, LedgerError
 from lstm_ts.ledger.alert_rows import DeliveryRow, IncidentRow, SilenceRow
 from lstm_ts.ledger.alert_tables import (

@@ -28,9 +28,9 @@ from hydra.version import getbase
 from matplotlib.figure import Figure
 
 import lstm_ts
+from lstm_ts.api.hourly_bars import check_process
 from lstm_ts.cli import compose
 from lstm_ts.errors import ArtifactError, ConfigError, DataError, NoRows, WrongZone
-from lstm_ts.hourly_bars import check_process
 from lstm_ts.sources.files.frames import to_pandas, to_polars
 
 TINY: dict[str, Any] = {
@@ -117,7 +117,7 @@ def check_among_ending_threads() -> None:
 def test_a_process_of_a_fork_server_reads_bars(stored: Path) -> None:
     path = str(stored / "data/processed/XAGUSD/*.parquet")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lstm_ts.hourly_bars"])
+    context.set_forkserver_preload(["lstm_ts.api.hourly_bars"])
     with context.Pool(1) as pool:
         read = pool.apply_async(lstm_ts.read_bars, (path,), {"symbol": "XAGUSD"})
         assert len(read.get(timeout=60)) > 1000

@@ -27,7 +27,7 @@ from lstm_ts.model.artifact import load_forecaster, save_forecasters
 from lstm_ts.model.forecaster import Forecaster, Provenance
 from lstm_ts.model.nets.lstm import LSTMConfig
 from lstm_ts.model.windows import WindowSpec
-from lstm_ts.training import find_obstacle
+from lstm_ts.training.forecasters import find_obstacle
 
 NETWORK, WEIGHTS, MANIFEST, SUMS = "network.onnx", "weights.safetensors", "manifest.json", "SHA256SUMS"
 FITTED = ("session", "scaler", "reference")

@@ -34,11 +34,12 @@ COMMANDS = {
     "pipeline",
     "cronjobs",
 }
-CONFIGURED = {f"lstm_ts.{name}" for name in COMMANDS | {"cli", "command_line", "configuration", "job_end", "plan"}}
-CONFIGURED |= {"lstm_ts.explanations", "lstm_ts.overrides", "lstm_ts.validation"}
-CONFIGURED |= {"lstm_ts.candidate", "lstm_ts.gate_inputs", "lstm_ts.trainer", "lstm_ts.training"}
-CONFIGURED |= {"lstm_ts.pipeline_assets", "lstm_ts.pipeline_automation", "serve.startup", "dashboard.server"}
-TORCH = {"lstm_ts.trainer"} | {
+CONFIGURED = {
+    f"lstm_ts.{name}" for name in COMMANDS | {"cli", "schedule.assets", "schedule.automation", "schedule.plan"}
+}
+CONFIGURED |= {module for module in MODULES if module.startswith(("lstm_ts.configuration.", "lstm_ts.training."))}
+CONFIGURED |= {"serve.startup", "dashboard.server"}
+TORCH = {"lstm_ts.training.trainer"} | {
     f"lstm_ts.model.{name}"
     for name in (
         "datamodule",
@@ -55,7 +56,7 @@ TORCH = {"lstm_ts.trainer"} | {
     )
 }
 LIGHTNING = {f"lstm_ts.model.{name}" for name in ("datamodule", "lightning_module")}
-LIGHTNING |= {"lstm_ts.scoring.wandb_log", "lstm_ts.trainer", "lstm_ts.training"}
+LIGHTNING |= {"lstm_ts.scoring.wandb_log", "lstm_ts.training.trainer", "lstm_ts.training.forecasters"}
 DATABASE = {
     *(f"lstm_ts.ledger.{name}" for name in ("database", "ledger", "rows", "monitor_rows", "monitor_tables")),
     *(f"lstm_ts.ledger.{name}" for name in ("alert_rows", "alert_tables", "dumps", "incident_days", "served_days")),
@@ -83,7 +84,7 @@ KEPT = {
     "alembic": {"lstm_ts.ledger.database"} | MIGRATIONS,
     "bokeh": DASHBOARD,
     "cloudpathlib": {"lstm_ts.store.object_storage"},
-    "dagster": {"lstm_ts.pipeline", "lstm_ts.pipeline_assets", "lstm_ts.pipeline_automation"},
+    "dagster": {"lstm_ts.pipeline", "lstm_ts.schedule.assets", "lstm_ts.schedule.automation"},
     "fastapi": SERVICE,
     "httpx": DASHBOARD | {"lstm_ts.sources.bounded_http"},
     "hydra": CONFIGURED,
@@ -93,11 +94,11 @@ KEPT = {
     "lightgbm": {"lstm_ts.model.boosting"},
     "lightning": LIGHTNING,
     "litserve": SERVICE,
-    "matplotlib": {"lstm_ts.scoring.pictures", "lstm_ts.scoring.report", "lstm_ts.trained_model"},
+    "matplotlib": {"lstm_ts.scoring.pictures", "lstm_ts.scoring.report", "lstm_ts.api.trained_model"},
     "mlflow": {"lstm_ts.registry.mlflow_store"},
     "omegaconf": CONFIGURED,
     "onnxruntime": {"lstm_ts.model.network"},
-    "pandas": DASHBOARD | {"lstm_ts.sources.files.frames", "lstm_ts.hourly_bars"},
+    "pandas": DASHBOARD | {"lstm_ts.sources.files.frames", "lstm_ts.api.hourly_bars"},
     "pandas_market_calendars": {"lstm_ts.market.calendars"},
     "panel": DASHBOARD,
     "prometheus_client": SERVICE | {"lstm_ts.monitoring.service_counters"},
@@ -108,7 +109,7 @@ KEPT = {
     "tenacity": {"lstm_ts.sources.retries"},
     "torch": TORCH,
     "wandb": {"lstm_ts.scoring.wandb_log"},
-    "yaml": {"dashboard.experiments.runs", "lstm_ts.conf_files", "lstm_ts.cronjobs"},
+    "yaml": {"dashboard.experiments.runs", "lstm_ts.configuration.conf_files", "lstm_ts.cronjobs"},
 }
 WALL_CLOCKS = {
     *(f"time.{name}" for name in ("time", "time_ns", "localtime", "gmtime", "ctime")),
@@ -189,7 +190,7 @@ def test_no_room_is_called_by_what_it_is_not() -> None:
 def test_nothing_reads_a_pickle_but_lightnings_checkpoints() -> None:
     for module, path in MODULES.items():
         assert "pickle" not in imports(path), module
-        assert module == "lstm_ts.trainer" or "torch.load" not in path.read_text(), module
+        assert module == "lstm_ts.training.trainer" or "torch.load" not in path.read_text(), module
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from lstm_ts.cli import compose
-from lstm_ts.configuration import construct
+from lstm_ts.configuration.parts import construct
 from lstm_ts.ledger.traffic import TrafficRow
 from lstm_ts.market.session import HOUR, Session
 from lstm_ts.monitoring.challenge import Challenge, ChallengerTraffic, find_end, find_traffic

@@ -12,9 +12,9 @@ from processes import ROOT, WAIT_S, python
 from test_cli import ENTRY_POINTS, SLOW
 from test_configs import compose, without_hydra
 
-from lstm_ts.command_help import describe_command
 from lstm_ts.commands import COMMANDS
-from lstm_ts.overrides import flatten
+from lstm_ts.configuration.command_help import describe_command
+from lstm_ts.configuration.overrides import flatten
 
 HELP_ALL = """
 import runpy, sys

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from test_configs import compose
 from test_records import make_record
 
-from lstm_ts.configuration import construct
+from lstm_ts.configuration.parts import construct
 from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.monitoring.concept_drift import (
     Detector,

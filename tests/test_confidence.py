@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_configs import compose
 
-from lstm_ts.configuration import construct
+from lstm_ts.configuration.parts import construct
 from lstm_ts.errors import ConfigError
 from lstm_ts.monitoring.confidence import RARE_DAYS, DailyLosses, SkillSettings, estimate_skill, radius
 

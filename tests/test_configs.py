@@ -11,15 +11,15 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lstm_ts import cli
-from lstm_ts.conf_files import read_settings
-from lstm_ts.configuration import CONF, construct
+from lstm_ts.configuration.conf_files import read_settings
+from lstm_ts.configuration.parts import CONF, construct
 from lstm_ts.errors import ConfigError
 from lstm_ts.model.checkpoints import find_checkpoint
 from lstm_ts.model.datamodule import Split
 from lstm_ts.model.lightning_module import Optimisation
 from lstm_ts.model.nets.recurrent import RecurrentConfig
 from lstm_ts.sources.files.source import Files
-from lstm_ts.trainer import build_trainer
+from lstm_ts.training.trainer import build_trainer
 
 ENTRY_POINTS = sorted(path.stem for path in Path(CONF).glob("*.yaml") if path.stem != "project")
 SERVED = ("traffic", "forecast_log", "flags")

@@ -20,7 +20,7 @@ from lstm_ts import cronjobs, monitor
 from lstm_ts.cli import compose
 from lstm_ts.errors import ConfigError
 from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA
-from lstm_ts.plan import make_plan
+from lstm_ts.schedule.plan import make_plan
 from lstm_ts.store.bar_store import BarStore
 
 CRONTAB = ROOT / "deploy" / "cron" / "crontab"

@@ -200,7 +200,7 @@ def test_a_dagster_that_is_killed_leaves_no_process_and_no_lock(dagster: Dagster
     (killed,) = (
         id
         for id, command in dagster.processes().items()
-        if " dagster dev " in command and "pipeline_process" not in command
+        if " dagster dev " in command and "dagster_process" not in command
     )
     os.kill(killed, signal.SIGKILL)
     assert dagster.process.wait(WAIT_S) == 128 + signal.SIGKILL

@@ -32,7 +32,7 @@ from dashboard.monitoring.watched import Watched, WatchedLedger
 from dashboard.server import read_settings
 from dashboard.ui.page_context import PageContext
 from lstm_ts.cli import compose
-from lstm_ts.configuration import construct
+from lstm_ts.configuration.parts import construct
 from lstm_ts.ledger.alert_tables import read_silences
 from lstm_ts.ledger.monitor_rows import FindingRow, Score
 from lstm_ts.ledger.monitor_tables import read_daily_scores, read_scores

@@ -22,7 +22,7 @@ from processes import ROOT, child, free_port, output, python
 from docs.hooks import rewrite_links
 from lstm_ts.cli import compose
 from lstm_ts.commands import COMMANDS
-from lstm_ts.configuration import CONF
+from lstm_ts.configuration.parts import CONF
 from lstm_ts.market.session import Session
 from lstm_ts.sources.synthetic import Synthetic
 

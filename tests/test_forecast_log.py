@@ -28,7 +28,7 @@ from hydra.core.global_hydra import GlobalHydra
 from processes import ROOT, WAIT_S, free_port, join
 from test_ledger import AT, DAY, FORECAST
 
-from lstm_ts.configuration import CONF, construct
+from lstm_ts.configuration.parts import CONF, construct
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.database import migrate
 from lstm_ts.ledger.ledger import Ledger

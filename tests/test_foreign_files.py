@@ -10,7 +10,7 @@ import pytest
 from test_store import WRITER, bars, let_go, start_processes, upsert
 
 from lstm_ts.cli import compose
-from lstm_ts.configuration import processed_store
+from lstm_ts.configuration.parts import processed_store
 from lstm_ts.errors import DataError, NoRows
 from lstm_ts.market.bars import BAR_SCHEMA
 from lstm_ts.store.bar_store import BarStore

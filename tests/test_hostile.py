@@ -32,7 +32,7 @@ from starlette.types import Receive, Scope, Send
 from test_configs import compose
 from test_registry import promote, register
 
-from lstm_ts.configuration import construct
+from lstm_ts.configuration.parts import construct
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.session import HOUR, Session

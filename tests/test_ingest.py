@@ -13,7 +13,7 @@ from conftest import make_files
 
 from dashboard.data.coverage import in_words
 from lstm_ts.cli import compose
-from lstm_ts.configuration import processed_store, raw_store
+from lstm_ts.configuration.parts import processed_store, raw_store
 from lstm_ts.errors import ConfigError, DataError, NoRows, TooManyRejects, UnknownFormat, WrongZone
 from lstm_ts.ingest import run
 from lstm_ts.ledger.ledger import Ledger

@@ -22,7 +22,7 @@ from test_configs import compose
 from test_ledger import DECISION
 from test_registry import promote, register
 
-from lstm_ts.configuration import construct
+from lstm_ts.configuration.parts import construct
 from lstm_ts.http_schema import Skill
 from lstm_ts.ledger import monitor_tables as tables
 from lstm_ts.ledger.alert_rows import Heartbeat

@@ -18,7 +18,7 @@ from lstm_ts.model.lightning_module import ForecastModule, Optimisation
 from lstm_ts.model.nets import build_net
 from lstm_ts.model.nets.lstm import LSTMConfig
 from lstm_ts.model.windows import Batch, WindowSpec
-from lstm_ts.trainer import Progress
+from lstm_ts.training.trainer import Progress
 
 LEVELS = (0.1, 0.5, 0.9)
 REFERENCE = fit_reference(windows_of(np.ones((500, 3))), np.random.default_rng(0).standard_normal((500, 3)), LEVELS)

@@ -24,7 +24,7 @@ from test_retrain import LENIENT, SETTINGS
 from webhook import open_webhook
 
 from lstm_ts.cli import compose
-from lstm_ts.configuration import construct, processed_store
+from lstm_ts.configuration.parts import construct, processed_store
 from lstm_ts.ledger.alert_rows import MONITOR, Heartbeat
 from lstm_ts.ledger.alert_tables import read_active
 from lstm_ts.ledger.ledger import Ledger

@@ -16,7 +16,7 @@ from test_registry import register
 from watched import CLOCK, LEVELS, opened
 
 from lstm_ts.cli import compose
-from lstm_ts.configuration import construct
+from lstm_ts.configuration.parts import construct
 from lstm_ts.errors import LedgerError
 from lstm_ts.ledger.monitor_rows import HourlyForecast, MonitorState
 from lstm_ts.ledger.monitor_tables import put_states, read_daily_losses, read_daily_scores, read_scores, read_states

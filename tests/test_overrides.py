@@ -11,7 +11,7 @@ from processes import free_port
 from dashboard.server import main as dashboard
 from lstm_ts import evaluate, ingest, pipeline, predict, retrain, train
 from lstm_ts.cli import compose
-from lstm_ts.command_line import read_command_line
+from lstm_ts.configuration.command_line import read_command_line
 from lstm_ts.errors import ConfigError
 from lstm_ts.ports import check_port
 from lstm_ts.registry import __main__ as registry

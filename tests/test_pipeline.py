@@ -20,14 +20,14 @@ from processes import ROOT, join, python, wait_for
 from test_retrain import SETTINGS
 
 from lstm_ts.cli import compose
-from lstm_ts.configuration import construct
+from lstm_ts.configuration.parts import construct
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA
 from lstm_ts.pipeline import build_definitions, hold_stores, make_home
-from lstm_ts.pipeline_assets import SOURCE, TRAINING
-from lstm_ts.plan import make_plan
 from lstm_ts.registry.registry import Registry
+from lstm_ts.schedule.assets import SOURCE, TRAINING
+from lstm_ts.schedule.plan import make_plan
 from lstm_ts.store.bar_store import BarStore
 
 RANGE = "dagster/asset_partition_range_"
@@ -384,9 +384,9 @@ subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE).stdout.re
 """
 ENDS = """
 import sys
-from lstm_ts import pipeline_process
-pipeline_process.END_S = 0.3
-sys.exit(pipeline_process.run_to_its_end(sys.argv[1:], "127.0.0.1", 1))
+from lstm_ts.schedule import dagster_process
+dagster_process.END_S = 0.3
+sys.exit(dagster_process.run_to_its_end(sys.argv[1:], "127.0.0.1", 1))
 """
 
 
@@ -399,13 +399,13 @@ def test_what_dagster_leaves_ends_with_it_though_it_ignores_sigterm() -> None:
 ADOPTS = """
 import subprocess, sys, time
 from ctypes import CDLL
-from lstm_ts import pipeline_process
+from lstm_ts.schedule import dagster_process
 CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
 child = subprocess.Popen(["sh", "-c", "sleep 60 &"], process_group=0)
 child.wait()
 began = time.monotonic()
-pipeline_process.end_group(child.pid)
-sys.exit(time.monotonic() - began > pipeline_process.END_S / 2)
+dagster_process.end_group(child.pid)
+sys.exit(time.monotonic() - began > dagster_process.END_S / 2)
 """
 
 

@@ -6,7 +6,7 @@ import pytest
 from lstm_ts.cli import compose
 from lstm_ts.errors import ConfigError
 from lstm_ts.market.session import Session
-from lstm_ts.plan import Plan, last_closed_hour, make_plan, why_closed
+from lstm_ts.schedule.plan import Plan, last_closed_hour, make_plan, why_closed
 
 HOUR = timedelta(hours=1)
 

@@ -10,8 +10,8 @@ from omegaconf.errors import OmegaConfBaseException
 from serving import Body, Server, make_bars, make_servable, running, wait_for
 
 from lstm_ts.cli import compose
+from lstm_ts.configuration.explanations import describe_error
 from lstm_ts.errors import ConfigError
-from lstm_ts.explanations import describe_error
 from lstm_ts.market.session import Session
 from serve.platforms import NoInstances, join_predictions, split_instances
 from serve.startup import check

@@ -17,18 +17,18 @@ from test_configs import compose, without_hydra
 from lstm_ts import http_schema
 from lstm_ts.errors import ArtifactError, NotEnoughBars
 from lstm_ts.evaluate import score
-from lstm_ts.extra_baselines import ExtraBaselines
-from lstm_ts.gate_inputs import choose_names
 from lstm_ts.market.session import Session
 from lstm_ts.model.adoption import choose_forecaster
 from lstm_ts.model.artifact import load_forecaster, load_forecasters, save_forecasters
 from lstm_ts.model.baselines import BASELINES
 from lstm_ts.model.datamodule import BarsDataModule, BatchOrder, Split
 from lstm_ts.model.evaluation import Span
+from lstm_ts.model.extra_baselines import ExtraBaselines
 from lstm_ts.model.forecaster import Forecaster, Provenance
 from lstm_ts.model.location import weigh_location
 from lstm_ts.model.nets.lstm import LSTMConfig
 from lstm_ts.model.windows import WindowSpec
+from lstm_ts.training.gate_inputs import choose_names
 
 SPEC = WindowSpec(tsteps=24, horizon=4, levels=(0.1, 0.25, 0.5, 0.75, 0.9), max_missing=6)
 SPLIT = Split(valid_from="2014-04-01", test_from="2014-05-01", test_until=None)

@@ -28,7 +28,7 @@ from test_configs import compose
 from watched import CLOCK, make_watched, opened
 from webhook import Webhook, open_webhook
 
-from lstm_ts.configuration import construct
+from lstm_ts.configuration.parts import construct
 from lstm_ts.ledger.monitor_rows import MonitorState
 from lstm_ts.ledger.monitor_tables import put_states
 from lstm_ts.market.session import HOUR, Session

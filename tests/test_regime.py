@@ -9,7 +9,7 @@ from scipy.signal import lfilter
 from scipy.stats import ks_2samp
 from test_configs import compose
 
-from lstm_ts.configuration import construct
+from lstm_ts.configuration.parts import construct
 from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.model.features import make_grid
 from lstm_ts.model.windows import WindowSpec, find_origins, make_windows

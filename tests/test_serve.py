@@ -49,7 +49,7 @@ from test_registry import alter, files_of, promote, register
 
 from lstm_ts import http_schema
 from lstm_ts.cli import compose as checked
-from lstm_ts.configuration import construct
+from lstm_ts.configuration.parts import construct
 from lstm_ts.errors import ConfigError, RegistryError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.rows import ForecastRow

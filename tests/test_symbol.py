@@ -15,10 +15,10 @@ from conftest import REAL_DATA
 from omegaconf import OmegaConf
 
 from lstm_ts import ingest, process
+from lstm_ts.api.hourly_bars import synthetic_bars
 from lstm_ts.cli import compose, entry_point
-from lstm_ts.configuration import CONF, choose_symbols, construct, read_symbols
+from lstm_ts.configuration.parts import CONF, choose_symbols, construct, read_symbols
 from lstm_ts.errors import ConfigError
-from lstm_ts.hourly_bars import synthetic_bars
 from lstm_ts.market.session import Session
 from lstm_ts.market.symbol import Symbol, check_name, check_symbol
 from lstm_ts.market.zone_check import check_zone

@@ -9,7 +9,7 @@ from hydra.errors import InstantiationException
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstm_ts.configuration import CONF, construct
+from lstm_ts.configuration.parts import CONF, construct
 from lstm_ts.errors import ConfigError
 from serve.traffic import Arm, Guardrails, StopDecision, Tally, Traffic, choose_arm, decide_stop
 

@@ -33,9 +33,9 @@ from lstm_ts.model.nets.lstm import LSTMConfig
 from lstm_ts.model.windows import WindowSpec
 from lstm_ts.scoring.scores import compute_scores
 from lstm_ts.sources.synthetic import Synthetic
-from lstm_ts.trainer import build_trainer
-from lstm_ts.training import build_module, find_test_spans, fit, train
-from lstm_ts.training import make_data as make_training_data
+from lstm_ts.training.forecasters import build_module, find_test_spans, fit, train
+from lstm_ts.training.forecasters import make_data as make_training_data
+from lstm_ts.training.trainer import build_trainer
 
 
 @pytest.fixture(scope="module")

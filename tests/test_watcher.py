@@ -17,7 +17,7 @@ from test_alerts import alerts
 from webhook import open_webhook
 
 from lstm_ts.cli import compose
-from lstm_ts.configuration import typed_paths
+from lstm_ts.configuration.parts import typed_paths
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.alert_rows import MONITOR, Heartbeat
 from lstm_ts.ledger.alert_tables import read_active

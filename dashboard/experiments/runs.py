@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter
 
-from lstm_ts.overrides import flatten
+from lstm_ts.configuration.overrides import flatten
 from lstm_ts.scoring.scores import HorizonScores, read_best
 
 COMMANDS = ("train", "retrain", "backtest")

@@ -13,7 +13,7 @@ if __name__ == "__main__":
 from omegaconf import DictConfig
 
 from lstm_ts.cli import entry_point
-from lstm_ts.configuration import check_action, check_registry, require
+from lstm_ts.configuration.parts import check_action, check_registry, require
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.logs import user

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import polars as pl
 
+from lstm_ts.api.hourly_bars import Frame, HourlyBars, check_process, read_bars
 from lstm_ts.cli import compose
 from lstm_ts.commands import check_libraries
-from lstm_ts.configuration import construct
+from lstm_ts.configuration.parts import construct
 from lstm_ts.errors import ArtifactError, ConfigError, DataError, NoRows
-from lstm_ts.hourly_bars import Frame, HourlyBars, check_process, read_bars
 from lstm_ts.market.bars import is_synthetic
 from lstm_ts.market.prices import price_format
 from lstm_ts.market.session import utc

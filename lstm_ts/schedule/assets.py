@@ -10,11 +10,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lstm_ts import clock, ingest, process
 from lstm_ts.cli import compose, run_command
-from lstm_ts.configuration import processed_store
+from lstm_ts.configuration.parts import processed_store
 from lstm_ts.errors import BrokerUnavailable, LedgerError, LstmTsError, NoRows, NoSuchFile, RegistryError
 from lstm_ts.market.session import DAY, HOUR
 from lstm_ts.market.symbol import Symbol
-from lstm_ts.plan import Plan, asset_prefix, last_closed_hour, why_closed
+from lstm_ts.schedule.plan import Plan, asset_prefix, last_closed_hour, why_closed
 from lstm_ts.sources.backfill import BackfillResult
 from lstm_ts.sources.ingestion import IngestResult
 from lstm_ts.store.staging import UpsertResult

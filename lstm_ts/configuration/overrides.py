@@ -12,7 +12,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from lstm_ts.conf_files import CONF, included_files
+from lstm_ts.configuration.conf_files import CONF, included_files
 
 EXPERIMENT = "experiment"
 SYMBOL = "symbol"  # a group of one file each, which may lie in a folder of the user's own

@@ -10,17 +10,17 @@ from tempfile import TemporaryDirectory
 from threading import RLock
 from typing import Any
 
+from lstm_ts.api.hourly_bars import HourlyBars, check_process
+from lstm_ts.api.trained_model import TrainedModel
 from lstm_ts.cli import compose
 from lstm_ts.commands import check_libraries
-from lstm_ts.configuration import construct
+from lstm_ts.configuration.overrides import to_overrides
+from lstm_ts.configuration.parts import construct
 from lstm_ts.errors import ConfigError
-from lstm_ts.hourly_bars import HourlyBars, check_process
 from lstm_ts.market.symbol import describe_symbol
 from lstm_ts.model.evaluation import evaluate
-from lstm_ts.overrides import to_overrides
 from lstm_ts.processors import wait_passively
 from lstm_ts.scoring.scores import compute_scores
-from lstm_ts.trained_model import TrainedModel
 
 # Settings of the command alone:
 NOT_HERE = {"symbol", "symbols", "paths", "logger", "ckpt_path", "lightgbm_steps", "garch"}
@@ -41,7 +41,7 @@ def fit(bars: HourlyBars[Any], *more: HourlyBars[Any], **settings: Any) -> Train
     check_process(os.getpid())
     check_libraries("fit", {"train": ("lightning", "onnx")})
     wait_passively()
-    from lstm_ts import trainer, training  # import PyTorch
+    from lstm_ts.training import forecasters, trainer  # import PyTorch
 
     cfg = _compose([bars, *more], settings)
     with (
@@ -50,10 +50,10 @@ def fit(bars: HourlyBars[Any], *more: HourlyBars[Any], **settings: Any) -> Train
         _quiet("lightning.pytorch"),
         trainer.restored_process(),
     ):
-        data = training.make_data(cfg, [each.symbol_bars for each in (bars, *more)], construct(cfg.split))
-        spans = training.find_test_spans(cfg, data)
-        start = training.load_start(cfg, data) if cfg.warm_start else None
-        fitted = training.fit(cfg, data, trainer.build_trainer(cfg, Path(folder)), start=start)
+        data = forecasters.make_data(cfg, [each.symbol_bars for each in (bars, *more)], construct(cfg.split))
+        spans = forecasters.find_test_spans(cfg, data)
+        start = forecasters.load_start(cfg, data) if cfg.warm_start else None
+        fitted = forecasters.fit(cfg, data, trainer.build_trainer(cfg, Path(folder)), start=start)
     records = (
         evaluate(forecaster, each.bars.hourly_bars, span)
         for each, span, forecaster in zip(data.symbols, spans, fitted.forecasters, strict=True)

@@ -24,9 +24,9 @@ from omegaconf import DictConfig
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from lstm_ts.configuration import construct
+from lstm_ts.configuration.explanations import show_value
+from lstm_ts.configuration.parts import construct
 from lstm_ts.errors import ConfigError
-from lstm_ts.explanations import show_value
 from lstm_ts.model.provenance import has_bf16
 from lstm_ts.processors import count_processors
 

@@ -17,10 +17,8 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lstm_ts.conf_files import CONF, UNREADABLE, explain_file, included_files
-from lstm_ts.errors import ConfigError, LstmTsError
-from lstm_ts.faults import describe_fault, is_disk_full
-from lstm_ts.overrides import (
+from lstm_ts.configuration.conf_files import CONF, UNREADABLE, explain_file, included_files
+from lstm_ts.configuration.overrides import (
     EXPERIMENT,
     SYMBOL,
     UNCHECKED_GROUPS,
@@ -32,6 +30,8 @@ from lstm_ts.overrides import (
     look_up,
     value_of,
 )
+from lstm_ts.errors import ConfigError, LstmTsError
+from lstm_ts.faults import describe_fault, is_disk_full
 
 TEMPLATE = CONF / SYMBOL / "XAGUSD.yaml"  # of a new one
 NEAR = 0.6

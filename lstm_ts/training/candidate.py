@@ -6,9 +6,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from lstm_ts.configuration import to_json
+from lstm_ts.configuration.parts import to_json
 from lstm_ts.evaluate import describe_model, write_scores
-from lstm_ts.gate_inputs import GateInputs
 from lstm_ts.model.evaluation import Span, evaluate
 from lstm_ts.model.forecaster import Forecaster
 from lstm_ts.registry.holdout import Champion
@@ -19,6 +18,7 @@ from lstm_ts.scoring.gate import Criteria, decide
 from lstm_ts.scoring.records import ForecastRecord
 from lstm_ts.scoring.report import format_table
 from lstm_ts.scoring.scores import compute_scores
+from lstm_ts.training.gate_inputs import GateInputs
 
 
 def judge_and_report(

@@ -17,13 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from lstm_ts import logs
 from lstm_ts.clock import read_clock
-from lstm_ts.conf_files import CONF, included_files
-from lstm_ts.configuration import check_file_name, construct, newest_model
-from lstm_ts.errors import ConfigError
-from lstm_ts.explanations import DECODED, show_value, unknown_key, unread_key
-from lstm_ts.market.session import utc
-from lstm_ts.market.symbol import check_name, check_symbol
-from lstm_ts.overrides import (
+from lstm_ts.configuration.conf_files import CONF, included_files
+from lstm_ts.configuration.explanations import DECODED, show_value, unknown_key, unread_key
+from lstm_ts.configuration.overrides import (
     EXPERIMENT,
     UNCHECKED_GROUPS,
     flatten,
@@ -35,6 +31,10 @@ from lstm_ts.overrides import (
     task_overrides,
     value_of,
 )
+from lstm_ts.configuration.parts import check_file_name, construct, newest_model
+from lstm_ts.errors import ConfigError
+from lstm_ts.market.session import utc
+from lstm_ts.market.symbol import check_name, check_symbol
 
 CHECKED_BY_LIGHTNING = tuple(f"trainer.{name}" for name in ("devices", "precision", "accelerator", "gradient_clip_val"))
 DATES = re.compile(

@@ -13,12 +13,12 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from lstm_ts import conf_files
+from lstm_ts.configuration import conf_files
+from lstm_ts.configuration.explanations import explain_group, explain_parameter
+from lstm_ts.configuration.overrides import SYMBOL, key_of, task_overrides, to_overrides
 from lstm_ts.errors import ArtifactError, ConfigError, LstmTsError
-from lstm_ts.explanations import explain_group, explain_parameter
 from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA
 from lstm_ts.market.symbol import Symbol, check_symbol, name_model
-from lstm_ts.overrides import SYMBOL, key_of, task_overrides, to_overrides
 from lstm_ts.store.bar_store import BarStore
 
 CONF = str(conf_files.CONF)  # as Hydra takes it

@@ -7,7 +7,7 @@ from datetime import datetime
 from omegaconf import DictConfig
 
 from lstm_ts import clock
-from lstm_ts.configuration import choose_symbols, to_json
+from lstm_ts.configuration.parts import choose_symbols, to_json
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.session import utc

@@ -13,11 +13,11 @@ from typing import Any
 
 from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
 
-from lstm_ts.conf_files import CONF
+from lstm_ts.configuration.conf_files import CONF
+from lstm_ts.configuration.explanations import explain_group
+from lstm_ts.configuration.overrides import SYMBOL, as_typed, is_group, key_of, look_up, parse, quote, value_of
 from lstm_ts.errors import ConfigError
-from lstm_ts.explanations import explain_group
 from lstm_ts.market.symbol import check_symbol
-from lstm_ts.overrides import SYMBOL, as_typed, is_group, key_of, look_up, parse, quote, value_of
 
 FLAGS = {"-h", "--help", "--hydra-help", "--version", "--resolve", "-r", "--run", "-m", "--multirun"}
 SHOWN = ("job", "hydra", "all")  # by --cfg

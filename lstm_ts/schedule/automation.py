@@ -10,16 +10,16 @@ from omegaconf import DictConfig
 
 from lstm_ts import clock
 from lstm_ts.cli import compose
-from lstm_ts.configuration import construct_alerts
+from lstm_ts.configuration.parts import construct_alerts
 from lstm_ts.ledger.monitor_tables import read_states
 from lstm_ts.market.session import DAY, HOUR, midnight
 from lstm_ts.market.symbol import Symbol
 from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.incidents import report
 from lstm_ts.monitoring.versions import RETRAINING
-from lstm_ts.pipeline_assets import AGAIN
-from lstm_ts.plan import Plan, asset_prefix, last_closed_hour, why_closed
 from lstm_ts.registry.ledger_check import open_ledger
+from lstm_ts.schedule.assets import AGAIN
+from lstm_ts.schedule.plan import Plan, asset_prefix, last_closed_hour, why_closed
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"  # tags of a run
 SENSOR_S = 60  # between two polls of the monitor's request

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-CONF = Path(__file__).parent / "conf"
+CONF = Path(__file__).parents[1] / "conf"
 UNREADABLE = (yaml.YAMLError, UnicodeDecodeError)
 
 

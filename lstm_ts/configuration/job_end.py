@@ -10,9 +10,9 @@ from typing import Any
 from hydra.core.utils import JobReturn
 from hydra.types import RunMode
 
+from lstm_ts.configuration.explanations import describe_error
+from lstm_ts.configuration.overrides import task_overrides
 from lstm_ts.errors import MISTAKE, LstmTsError
-from lstm_ts.explanations import describe_error
-from lstm_ts.overrides import task_overrides
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lstm_ts.commands import COMMANDS
-from lstm_ts.conf_files import CONF, Setting, included_files, read_defaults, read_settings
+from lstm_ts.configuration.conf_files import CONF, Setting, included_files, read_defaults, read_settings
 
 FLAGS = {"-h", "--help"}
 EXPERIMENT = "experiment"

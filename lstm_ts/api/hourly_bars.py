@@ -18,13 +18,13 @@ import polars as pl
 
 from lstm_ts import IMPORTED_BY
 from lstm_ts.cli import compose
-from lstm_ts.conf_files import CONF
-from lstm_ts.configuration import construct
+from lstm_ts.configuration.conf_files import CONF
+from lstm_ts.configuration.overrides import to_overrides
+from lstm_ts.configuration.parts import construct
 from lstm_ts.errors import ConfigError
 from lstm_ts.market.bars import Source
 from lstm_ts.market.symbol import Symbol, check_symbol
 from lstm_ts.model.symbol_data import SymbolBars
-from lstm_ts.overrides import to_overrides
 from lstm_ts.sources.files.frames import FrameSource, is_pandas, to_pandas, to_polars
 from lstm_ts.sources.files.hourly_files import own_keys, read_hourly_bars
 from lstm_ts.sources.files.source import Files

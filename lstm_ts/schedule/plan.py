@@ -10,11 +10,11 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from lstm_ts import clock
 from lstm_ts.cli import SEARCHPATH, compose
-from lstm_ts.configuration import construct
+from lstm_ts.configuration.overrides import SYMBOL, key_of
+from lstm_ts.configuration.parts import construct
 from lstm_ts.errors import ConfigError
 from lstm_ts.market.session import HOUR, Session, utc
 from lstm_ts.market.symbol import Symbol, check_symbol
-from lstm_ts.overrides import SYMBOL, key_of
 
 STEPS = ("ingest", "process", "monitor", "retrain")
 MOST_RETRIES = 1000

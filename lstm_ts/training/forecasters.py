@@ -17,7 +17,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 
-from lstm_ts.configuration import choose_symbols, construct, processed_store, to_json
+from lstm_ts.configuration.parts import choose_symbols, construct, processed_store, to_json
 from lstm_ts.errors import ConfigError
 from lstm_ts.market.levels import close_range
 from lstm_ts.model.artifact import load_forecaster
@@ -34,7 +34,7 @@ from lstm_ts.model.provenance import describe
 from lstm_ts.model.scaler import Scaler
 from lstm_ts.model.symbol_data import SymbolBars, SymbolData
 from lstm_ts.model.windows import find_origins
-from lstm_ts.trainer import build_final_trainer, read_checkpoint, read_losses
+from lstm_ts.training.trainer import build_final_trainer, read_checkpoint, read_losses
 
 log = logging.getLogger(__name__)
 

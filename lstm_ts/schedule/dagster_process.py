@@ -1,4 +1,4 @@
-"""`python -m lstm_ts.pipeline_process HOST PORT COMMAND …`: Dagster as a child; either process ends the other.
+"""`python -m lstm_ts.schedule.dagster_process HOST PORT COMMAND …`: Dagster as a child; either process ends the other.
 
 It prints Dagster's address once Dagster answers there.
 """

@@ -1,0 +1,1 @@
+"""The schedule: its plan, and the plan in Dagster."""

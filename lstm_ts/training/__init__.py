@@ -1,0 +1,1 @@
+"""Stored bars to trained forecasters and judged candidates."""
