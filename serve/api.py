@@ -16,7 +16,7 @@ from lstm_ts.http_schema import Input, Model, Problem, Skill, Worker
 from lstm_ts.lifetime import end_with
 from lstm_ts.logs import configure
 from lstm_ts.model.flags import of_training
-from serve.ledger_reader import LedgerAddress, VersionKey, find_versions
+from serve.ledger.reader import LedgerAddress, VersionKey, find_versions
 from serve.loop import AnswerLoop, Context, warm_up
 from serve.process_figures import report_process
 from serve.registry_process import SOCKET, RemoteRegistry
@@ -63,8 +63,8 @@ class ForecastApi(LitAPI):  # type: ignore[misc]
         end_with_parent()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first one ends this
         # Slow to import, with what these import, and only workers need them.
-        from serve.live_skill import LiveSkills
-        from serve.market_figures import MarketFigures
+        from serve.monitoring.live_skill import LiveSkills
+        from serve.monitoring.market_figures import MarketFigures
         from serve.registry_watcher import RegistryWatcher
         from serve.stored_bars import StoredBars
 

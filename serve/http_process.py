@@ -14,18 +14,18 @@ from fastapi import FastAPI
 from lstm_ts import clock
 from lstm_ts.ledger.traffic import TrafficRow
 from serve.api import ForecastApi, end_with_parent
-from serve.connections import Connections
-from serve.forecast_log import ForecastLog
 from serve.keys import Keys
-from serve.ledger_reader import LedgerReader, Reading
+from serve.ledger.forecast_log import ForecastLog
+from serve.ledger.reader import LedgerReader, Reading
 from serve.metrics import FELL_BACK, LEDGER_AWAY, LOG_DEPTH, SHADOWED, start_at_zero
-from serve.monitored import Monitored, MonitoredReader
+from serve.monitoring.monitored import Monitored, MonitoredReader
 from serve.process_figures import report_process
 from serve.rollout import Rollout
 from serve.settings import WorkerAnswer, WorkerRequest
+from serve.tcp.connections import Connections
 from serve.traffic import Arm, Traffic
-from serve.worker_pool import NoAnswer, WorkerPool
 from serve.worker_states import WorkerStates
+from serve.workers.pool import NoAnswer, WorkerPool
 
 WATCH_S = 0.2
 REPORT_EVERY = timedelta(hours=1)  # interval of reports to the monitor

@@ -26,7 +26,7 @@ from serve.reply import refuse
 from serve.settings import Example, WorkerAnswer, WorkerRequest
 from serve.traffic import Arm
 from serve.window import InvalidWindow
-from serve.worker_server import answer_until_sigterm
+from serve.workers.server import answer_until_sigterm
 
 if TYPE_CHECKING:
     from lstm_ts.model.forecaster import Forecaster

@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect
 
 from lstm_ts.http_schema import Problem, Problems, Refusal, shown
 from serve.platforms import NoInstances
-from serve.worker_pool import NoAnswer
+from serve.workers.pool import NoAnswer
 
 RETRY_S = 2
 LONGEST_CONTENT_TYPE = 200  # characters

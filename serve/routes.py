@@ -17,7 +17,7 @@ from serve.http_process import HttpProcess
 from serve.keys import Keys
 from serve.metrics import LoadedWorkers, scrape
 from serve.middleware import Counted
-from serve.monitored import MonitoredMetrics
+from serve.monitoring.monitored import MonitoredMetrics
 from serve.platforms import (
     HEALTH_ROUTES,
     INSTANCES_ROUTES,

@@ -24,7 +24,7 @@ from lstm_ts.market.symbol import Symbol, name_model
 from lstm_ts.ports import check_port, show_address
 from lstm_ts.registry.ledger_check import is_new
 from serve.keys import Keys
-from serve.limits import Limits
+from serve.ledger.service_folder import LOST, collect_lost, own_folder
 from serve.registry_process import (
     METRICS,
     SOCKET,
@@ -33,12 +33,12 @@ from serve.registry_process import (
     first_process,
     lacks_challenger,
 )
-from serve.service_folder import LOST, collect_lost, own_folder
 from serve.settings import SymbolSettings
+from serve.tcp.limits import Limits
 from serve.traffic import Arm, Traffic
 
 if TYPE_CHECKING:
-    from serve.forecast_log import ForecastLog
+    from serve.ledger.forecast_log import ForecastLog
 
 LONGEST_S = 3600
 DAY_S = 86400
@@ -188,10 +188,10 @@ def _serve(
     most, backlog = allow_connections(limits.connections)
     from serve.api import ForecastApi
     from serve.app import ForecastServer
-    from serve.connection import Connection
-    from serve.connections import Connections
     from serve.http_process import HttpProcess
     from serve.routes import Routes
+    from serve.tcp.connection import Connection
+    from serve.tcp.connections import Connections
 
     _count_lost(cfg.port, cfg.forecast_log.url)
     connections = Connections(limits, most=most, body_limit_bytes=cfg.body_limit_bytes)

@@ -10,9 +10,9 @@ from litserve.utils import WorkerSetupStatus
 
 from lstm_ts.http_schema import Worker
 from serve.api import CALL, EXAMPLE
-from serve.ledger_reader import VersionKey, find_versions
+from serve.ledger.reader import VersionKey, find_versions
 from serve.settings import Example, WorkerState
-from serve.worker_pool import WorkerPool
+from serve.workers.pool import WorkerPool
 
 RELOAD_CHECK_S = 0.05
 

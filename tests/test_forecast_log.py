@@ -33,8 +33,8 @@ from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.database import migrate
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.rows import ForecastRow
-from serve.forecast_log import ForecastLog, LogCounts
-from serve.service_folder import collect_lost
+from serve.ledger.forecast_log import ForecastLog, LogCounts
+from serve.ledger.service_folder import collect_lost
 
 SETTINGS: dict[str, Any] = {
     "folder": Path(gettempdir()),
@@ -51,7 +51,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import gettempdir
 from test_ledger import FORECAST
-from serve.forecast_log import ForecastLog
+from serve.ledger.forecast_log import ForecastLog
 log = ForecastLog(
     folder=Path(gettempdir()),
     url=sys.argv[1],
@@ -72,7 +72,7 @@ log.close()
 """
 COUNTED = """
 import os, signal, sys
-from serve.service_folder import own_folder
+from serve.ledger.service_folder import own_folder
 with own_folder(int(sys.argv[2])) as folder:
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
     from serve.metrics import LOGGED
@@ -85,7 +85,7 @@ import os, signal, sys
 from dataclasses import replace
 import sqlalchemy as sa
 from test_ledger import FORECAST
-from serve.service_folder import own_folder
+from serve.ledger.service_folder import own_folder
 def kill(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 def kill_when_it_is_removed(event, arguments):
@@ -98,7 +98,7 @@ def kill_once_inserted(connection, cursor, statement, *_):
 _, url, port, moment = sys.argv
 with own_folder(int(port)) as folder:
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
-    from serve.forecast_log import ForecastLog
+    from serve.ledger.forecast_log import ForecastLog
     log = ForecastLog(folder=folder, url=url, capacity=9, batch=9, interval_s=60, poll_s=5, retry_s=0.1, close_s=30)
     sa.event.listen(sa.Engine, "after_cursor_execute", kill_once_inserted)
     if moment == "remove":
@@ -256,7 +256,7 @@ def test_closing_does_not_wait_for_ever_for_a_writer_that_waits_for_the_database
 def test_an_outage_loses_only_what_the_queue_has_no_room_for(
     quick_url: str, outage: Outage, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "serve.forecast_log")
+    caplog.set_level(logging.INFO, "serve.ledger.forecast_log")
     with open_log(quick_url, capacity=200) as log:
         log.add(row(0))
         until(lambda: log.counts().written == 1)

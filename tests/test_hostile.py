@@ -36,9 +36,9 @@ from lstm_ts.configuration.parts import construct
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.session import HOUR, Session
-from serve.connection import Connection
-from serve.connections import Connections
 from serve.startup import allow_connections
+from serve.tcp.connection import Connection
+from serve.tcp.connections import Connections
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -63,7 +63,7 @@ from lstm_ts.store.manifest import MANIFEST
 from serve.api import ForecastApi
 from serve.app import listen
 from serve.keys import Keys
-from serve.ledger_reader import LedgerAddress
+from serve.ledger.reader import LedgerAddress
 from serve.loop import answer_by_arm, warm_up
 from serve.metrics import PARTS
 from serve.registry_process import SOCKET, RegistryProcess, RemoteRegistry, lacks_challenger
@@ -697,8 +697,8 @@ def test_no_worker_imports_mlflow_or_pandas_or_pytorch() -> None:
     """Each has a copy of what it imports."""
     heavy = "mlflow", "pandas", "scipy", "torch", "hydra"
     code = (
-        "import sys, serve.server, serve.api, serve.live_skill, serve.market_figures, serve.registry_watcher, "
-        f"serve.stored_bars; print([name for name in {heavy} if name in sys.modules])"
+        "import sys, serve.server, serve.api, serve.monitoring.live_skill, serve.monitoring.market_figures, "
+        f"serve.registry_watcher, serve.stored_bars; print([name for name in {heavy} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
     assert done.stdout.strip() == "[]", done.stderr

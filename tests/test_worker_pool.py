@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstm_ts.ledger.rows import ForecastRow, ServedPath
-from serve.frames import Frames, read_answer, read_request, write_answer, write_request
 from serve.settings import WorkerAnswer, WorkerRequest
 from serve.traffic import Arm
-from serve.worker_pool import NoAnswer, WorkerPool
-from serve.worker_server import WorkerProtocol
+from serve.workers.frames import Frames, read_answer, read_request, write_answer, write_request
+from serve.workers.pool import NoAnswer, WorkerPool
+from serve.workers.server import WorkerProtocol
 
 NOON = datetime(2026, 1, 5, 12, 0, 0, 123456, tzinfo=UTC)
 PATH = ServedPath((NOON,), (20.1,), (1 / 3,), (20.3,))

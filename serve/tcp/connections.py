@@ -9,11 +9,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from lstm_ts.logs import audit
-from serve.limits import Limits
 from serve.metrics import CONNECTIONS, REFUSED
+from serve.tcp.limits import Limits
 
 if TYPE_CHECKING:
-    from serve.connection import Connection
+    from serve.tcp.connection import Connection
 
 TICK_S = 0.25
 LOG_S = 10.0

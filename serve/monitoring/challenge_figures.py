@@ -7,7 +7,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.monitoring.challenge import Challenge
 from lstm_ts.registry.version import DONE
-from serve.ledger_reader import VersionKey
+from serve.ledger.reader import VersionKey
 from serve.traffic import Arm
 
 LABELS = ["name", "version", "champion"]

@@ -19,9 +19,9 @@ from lstm_ts.ledger.database import has_place
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.rows import ForecastRow
 from lstm_ts.ledger.traffic import TrafficRow, put_traffic
-from serve.ledger_reader import LedgerAddress
+from serve.ledger.reader import LedgerAddress
+from serve.ledger.service_folder import noted
 from serve.metrics import FORECASTED, LOGGED
-from serve.service_folder import noted
 
 log = logging.getLogger(__name__)
 

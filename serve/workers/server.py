@@ -8,8 +8,8 @@ from typing import cast
 
 import uvloop
 
-from serve.frames import PING, Frames, read_request, write_answer
 from serve.settings import WorkerAnswer, WorkerRequest
+from serve.workers.frames import PING, Frames, read_request, write_answer
 
 
 class WorkerProtocol(asyncio.Protocol):

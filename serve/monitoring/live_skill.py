@@ -11,7 +11,7 @@ from lstm_ts.ledger.alert_rows import MONITOR
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.monitor_rows import MonitorState
 from lstm_ts.monitoring.live_skill import LIVE_SKILL
-from serve.ledger_reader import LedgerAddress, LedgerReader, VersionKey
+from serve.ledger.reader import LedgerAddress, LedgerReader, VersionKey
 
 NOT_READ = "the ledger has not been read yet"
 

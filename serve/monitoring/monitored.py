@@ -20,9 +20,9 @@ from lstm_ts.monitoring.challenge import CHALLENGE, Challenge
 from lstm_ts.monitoring.concept_drift import DriftState
 from lstm_ts.monitoring.live_skill import LIVE_SKILL
 from lstm_ts.monitoring.versions import DRIFT
-from serve.challenge_figures import challenge_metrics, find_challengers
-from serve.ledger_reader import Reading, VersionKey
-from serve.live_skill import make_skill
+from serve.ledger.reader import Reading, VersionKey
+from serve.monitoring.challenge_figures import challenge_metrics, find_challengers
+from serve.monitoring.live_skill import make_skill
 
 COVERAGE_DAYS = timedelta(days=30)
 VERSION, STEP = ["name", "version"], ["name", "version", "step"]

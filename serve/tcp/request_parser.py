@@ -2,8 +2,8 @@
 
 import httptools
 
-from serve.connections import Phase, Violation
-from serve.limits import Limits
+from serve.tcp.connections import Phase, Violation
+from serve.tcp.limits import Limits
 
 
 class RequestParser:

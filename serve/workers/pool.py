@@ -1,4 +1,4 @@
-"""Send requests from an HTTP process to the workers, over a Unix socket each (`worker_server.py` is the other end).
+"""Send requests from an HTTP process to the workers, over a Unix socket each (`server.py` is the other end).
 
 LitServe's queues pass through another process twice each way, and an in-flight request of a killed worker times out.
 """
@@ -15,10 +15,10 @@ from itertools import chain
 from pathlib import Path
 from typing import cast
 
-from serve.frames import PING, Frames, read_answer, write_request
 from serve.metrics import WAITING
 from serve.settings import WorkerAnswer, WorkerRequest
 from serve.traffic import Arm
+from serve.workers.frames import PING, Frames, read_answer, write_request
 
 AHEAD = 2  # requests that a worker may hold at a time, so that it need not wait for the next one
 LATER = 100  # deferred requests that may wait for an idle worker

@@ -16,8 +16,8 @@ from uuid import uuid4
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from lstm_ts.http_schema import Refusal
-from serve.connections import UNFINISHED, Connections, Phase, Violation
-from serve.request_parser import RequestParser
+from serve.tcp.connections import UNFINISHED, Connections, Phase, Violation
+from serve.tcp.request_parser import RequestParser
 
 SLICE = 16384  # bytes parsed at a time: what is over a limit is noticed at the end of its slice
 PIPELINED = 32  # requests of one connection that may wait for their answers

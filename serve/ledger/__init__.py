@@ -1,0 +1,1 @@
+"""The service and the ledger: forecasts that it writes, results that it reads."""

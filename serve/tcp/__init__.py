@@ -1,0 +1,1 @@
+"""TCP connections of clients: what they may send and hold, and for how long."""

@@ -1,0 +1,1 @@
+"""The workers as the HTTP processes reach them: a Unix socket each."""
