@@ -40,13 +40,18 @@ async def connect(server: MeasuredServer) -> tuple[asyncio.StreamReader, asyncio
 
 
 async def send(server: MeasuredServer, *pieces: bytes, hold_s: float = 0.0) -> None:
-    """Send the pieces on one connection, held open for `hold_s`; give up if the connection fails."""
+    """Send the pieces on one connection, held open for `hold_s`; give up if the connection fails.
+
+    Raises     ValueError: the pieces are malformed, so that they have held nothing
+    """
     with suppress(OSError):
-        _, writer = await connect(server)
+        reader, writer = await connect(server)
         for piece in pieces:
             writer.write(piece)
             await writer.drain()
         await asyncio.sleep(hold_s)
+        if hold_s and b" 400 " in (answer := await asyncio.wait_for(reader.readline(), ATTACK_S) or b""):
+            raise ValueError(f"Expected requests within the protocol, got {answer!r}")
         writer.close()
 
 
@@ -69,12 +74,12 @@ async def send_half_requests(server: MeasuredServer, body: bytes) -> None:
 
 
 async def send_half_bodies(server: MeasuredServer, body: bytes) -> None:
-    half = b"POST /predict HTTP/1.1\r\nContent-Length: 200000\r\n\r\n" + b" " * 100_000
+    half = b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Length: 200000\r\n\r\n" + b" " * 100_000
     await asyncio.gather(*(send(server, half, hold_s=ATTACK_S) for _ in range(HALF)))
 
 
 async def read_nothing(server: MeasuredServer, body: bytes) -> None:
-    asks = b"GET /static-offline-docs/swagger-ui-bundle.js HTTP/1.1\r\n\r\n" * 8
+    asks = b"GET /static-offline-docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: here\r\n\r\n" * 8
     await asyncio.gather(*(send(server, asks, hold_s=ATTACK_S) for _ in range(CLIENTS)))
 
 
