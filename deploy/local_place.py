@@ -4,6 +4,7 @@ FOLDER contains versions/<version>, each a virtual environment, and place.json: 
 `lstm-ts serve`.
 """
 
+import fcntl
 import json
 import os
 import shutil
@@ -44,6 +45,11 @@ class LocalPlace:
         self._place = _read(folder / "place.json")
         if not (isinstance(self._place.get("port"), int) and isinstance(self._place.get("arguments"), list)):
             raise SystemExit(f"Expected port, a number, and arguments, a list, in {folder}/place.json, got others")
+        self._lock = (folder / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemExit(f"Expected one deploy/release at a time in {folder}, got another; wait for it") from None
         self._file = folder / "state.json"
         self._state = _read(self._file) if self._file.exists() else {}
 
@@ -51,7 +57,7 @@ class LocalPlace:
         if NEW in self._state:
             raise SystemExit(f"Expected no version on trial, got {self._state[NEW]['version']}; promote it, or go back")
         which = NEW if OLD in self._state else OLD
-        self._state.pop("before", None)  # nobody goes back over a later start, whatever becomes of it
+        self._keep({key: self._state[key] for key in self._state if key != "before"})  # nobody goes back over a start
         self._keep({**self._state, which: self._run(version)})
         try:
             self._await_ready(which)

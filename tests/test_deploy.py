@@ -299,7 +299,8 @@ def test_new_code_gets_a_verdict_before_it_takes_all_requests() -> None:
                    for action in ("start", "verdict", "promote")]  # fmt: skip
         assert actions == sorted(actions)
         assert runs[actions[-1] + 1].startswith("deploy/smoke")
-        assert (runs[-1], job["steps"][-1]["if"]) == (f"deploy/release back {name}", "failure() || cancelled()")
+        started = "(failure() || cancelled()) && steps.start.outcome != 'skipped'"
+        assert (runs[-1], job["steps"][-1]["if"]) == (f"deploy/release back {name}", started)
 
 
 def test_each_slow_test_is_in_one_part() -> None:
@@ -388,6 +389,24 @@ def test_compose_mounts_files_that_are_there() -> None:
     volumes = [volume.split(":")[0] for each in COMPOSE["services"].values() for volume in each.get("volumes", [])]
     files += [volume for volume in volumes if volume.startswith("./") and volume != "./minutes"]  # the user's
     assert [file for file in files if not (DEPLOY / file).exists()] == []
+
+
+def test_staging_reaches_nothing_of_production() -> None:
+    overlays = {
+        name: (DEPLOY / f"k8s/overlays/{name}/kustomization.yaml").read_text() for name in ("staging", "production")
+    }
+    places = [
+        {yaml.safe_load(text)["namespace"], *re.findall(r"[\w.]+\.example\.org", text)} for text in overlays.values()
+    ]
+    assert len(places[0]) > 3 and not places[0] & places[1]
+
+
+def test_a_killed_services_folder_is_there_after_a_restart() -> None:
+    unit = (DEPLOY / "systemd/lstm-ts@.service").read_text()
+    assert re.search(r"^Environment=.* TMPDIR=/run/lstm_ts-%i$", unit, re.M)
+    assert "RuntimeDirectory=lstm_ts-%i\nRuntimeDirectoryPreserve=restart\n" in unit
+    serve = COMPOSE["services"]["serve"]
+    assert serve["tmpfs"] == [] and "serve:/tmp" in serve["volumes"] and "serve" in COMPOSE["volumes"]
 
 
 @pytest.mark.parametrize("command", ["serve", "dashboard", "pipeline"])

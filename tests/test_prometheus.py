@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -57,8 +58,8 @@ INCIDENTS = {
 
 
 def program(name: str, package: str) -> str:
-    """Its path; without it the test is skipped, but in CI."""
-    if found := shutil.which(name):
+    """Its path, here or on PATH; without it the test is skipped, but in CI."""
+    if found := shutil.which(name, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}"):
         return found
     if os.environ.get("CI"):
         pytest.fail(f"Expected {name}, got none; apt-get install {package}", pytrace=False)

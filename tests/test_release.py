@@ -1,5 +1,6 @@
 """deploy/release and deploy/smoke by hand: replicas on this machine behind nginx, new code in and out under load."""
 
+import fcntl
 import json
 import os
 import re
@@ -150,7 +151,7 @@ def test_good_code_comes_in_and_bad_code_goes_out_and_no_request_is_lost(place: 
     code, said = place.release("start", "broken")
     assert code == 1 and "Expected broken to be ready" in said
 
-    for version, words in ("dearer", "it forecasts"), ("failing", "it answers a window with 500"):
+    for version, words in ("dearer", "it says path[0].price="), ("failing", "it answers /"):
         assert place.release("start", version) == (0, "")
         code, said = place.release("verdict", "--seconds", "10")
         assert code == 1 and f"The new version is bad: {words}" in said
@@ -277,6 +278,21 @@ def test_a_replica_that_nginx_cannot_lead_to_is_ended(stubs: Place) -> None:
     (log,) = stubs.folder.glob("first-*.log")
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", int(log.stem.rpartition("-")[2])))
+
+
+def test_nobody_goes_back_over_a_start_that_failed(two: Place) -> None:
+    assert two.release("promote") == (0, "")
+    assert two.release("start", "misspelt")[0] == 1
+    assert two.release("back") == (0, "")
+    assert two.state()["old"]["version"] == "second"
+
+
+def test_two_releases_at_once_are_one_after_the_other(stubs: Place) -> None:
+    with (stubs.folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        code, said = stubs.release("start", "first")
+    assert code == 1 and said.startswith("Expected one deploy/release at a time in")
+    assert stubs.release("start", "first") == (0, "")
 
 
 def test_a_start_that_fails_once_nginx_is_told_leads_to_no_ended_replica(

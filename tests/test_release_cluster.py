@@ -5,7 +5,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,15 +23,19 @@ lstm_ts_requests_total{{route="/predict",status="500"}} {bad}
 lstm_ts_request_seconds_count{{route="/predict"}} {all}
 lstm_ts_request_seconds_bucket{{le="0.5",route="/predict"}} {all}
 """
+STEP = {"price": 20.0, "quantiles": {"0.1": 19.0, "0.9": 21.0}, "target_ts": "2026-01-05T15:00:00Z"}
 ROUTE = {"metadata": {"name": "serve"}, "spec": {"rules": [{"backendRefs": [{"weight": 100}, {"weight": 0}]}]}}
 
 
 class Pod(ThreadingHTTPServer):
-    """A service that has answered `done` requests before, and restarts after `until`; `bad` of a scrape failed."""
+    """A service that has answered `done` requests before, and restarts after `until`; `bad` of a scrape failed.
 
-    def __init__(self, price: float = 20.0, *, done: int = 0, until: int = 10**9, bad: int = 0) -> None:
+    path     of its forecasts of window and store
+    """
+
+    def __init__(self, *path: Any, done: int = 0, until: int = 10**9, bad: int = 0) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.price, self.done, self.until, self.bad, self.scrapes = price, done, until, bad, 0
+        self.path, self.done, self.until, self.bad, self.scrapes = list(path or [STEP]), done, until, bad, 0
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
 
@@ -41,6 +46,10 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/openapi.json":
             content = {"application/json": {"example": {"symbol": "XAGUSD", "bars": []}}}
             self.answer(200, {"paths": {"/predict": {"post": {"requestBody": {"content": content}}}}})
+        elif self.path == "/info":
+            self.answer(200, {"symbols": ["XAGUSD"]})
+        elif self.path == "/forecast?symbol=XAGUSD":
+            self.forecast()
         else:
             pod = self.server
             failed = pod.bad * pod.scrapes
@@ -49,13 +58,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
+        self.forecast()
+
+    def forecast(self) -> None:
         if self.headers["X-API-Key"] != KEY:
             self.answer(401, {})
             return
         pod = self.server
         pod.done = 0 if pod.done == pod.until else pod.done + 1
-        path = [{"price": pod.price, "target_ts": "2026-01-05T15:00:00Z"}]
-        self.answer(200, {"model": {"version": 1}, "path": path})
+        self.answer(200, {"model": {"version": 1}, "origin_ts": "2026-01-05T14:00:00Z", "path": pod.path})
 
     def answer(self, status: int, content: Any) -> None:
         body = (content if isinstance(content, str) else json.dumps(content)).encode()
@@ -158,14 +169,22 @@ def test_a_verdict_counts_each_pod_and_one_that_restarts(tmp_path: Path, made: l
 @pytest.mark.parametrize(
     ("pod", "key", "said"),
     [
-        ({"price": 20.2}, KEY, "it forecasts 20.2 for"),
-        ({"bad": 60}, KEY, "60 of its 260 requests failed, and 0 of the old version's 200"),
-        ({}, "another key", "none of its answers could be compared"),
+        (
+            partial(Pod, STEP | {"price": 20.2}),
+            KEY,
+            "it says path[0].price=20.2, where the old version says 20.0, to /",
+        ),
+        (partial(Pod, STEP | {"quantiles": {"0.1": 1.0, "0.9": 21.0}}), KEY, "it says path[0].quantiles.0.1=1.0,"),
+        (partial(Pod, STEP, STEP), KEY, "it says path="),
+        (partial(Pod, None), KEY, "it answers /"),
+        (partial(Pod, {"price": None, "target_ts": ""}), KEY, "it answers /"),
+        (partial(Pod, bad=60), KEY, "60 of its 260 requests failed, and 0 of the old version's 200"),
+        (partial(Pod), "another key", "none of its answers could be compared"),
     ],
-    ids=["dearer", "failing", "never compared"],
+    ids=["dearer", "wider", "longer", "no step", "no price", "failing", "never compared"],
 )
-def test_bad_code_is_told(pod: dict[str, Any], key: str, said: str, tmp_path: Path, made: list[Cluster]) -> None:
-    made.append(cluster := Cluster(tmp_path, v2=Pod(**pod)))
+def test_bad_code_is_told(pod: Callable[[], Pod], key: str, said: str, tmp_path: Path, made: list[Cluster]) -> None:
+    made.append(cluster := Cluster(tmp_path, v2=pod()))
     cluster.release("start", "2")
     code, told = cluster.release("verdict", "--seconds", "1", key=key)
     assert code == 1 and f"The new version is bad: {said}" in told
