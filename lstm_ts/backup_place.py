@@ -53,9 +53,14 @@ class Place:
         return path.parent / ARTIFACTS if path else None
 
     @property
+    def is_served(self) -> bool:
+        """Whether the registry is behind MLflow's server."""
+        return self.registry.startswith(("http://", "https://"))
+
+    @property
     def databases(self) -> dict[str, str]:
         """Database URL by dump file; a registry behind a server or in the ledger's database has none of its own."""
-        own = self.registry != self.ledger and not self.registry.startswith(("http://", "https://"))
+        own = self.registry != self.ledger and not self.is_served
         return {LEDGER: self.ledger} | ({REGISTRY: self.registry} if own else {})
 
     @property
@@ -63,8 +68,7 @@ class Place:
         """Sentences about what must be backed up by other means; empty: nothing."""
         if self.artifacts is not None:
             return []
-        served = self.registry != self.ledger and REGISTRY not in self.databases
-        what = "MLflow's server" if served else "the models, which MLflow's artifact store has"
+        what = "MLflow's server" if self.is_served else "the models, which MLflow's artifact store has"
         return [f"Not included: {what}; back that up separately"]
 
 

@@ -311,6 +311,7 @@ def test_a_restore_into_another_kind_of_place_copies_nothing(backup: Path, tmp_p
     with pytest.raises(ConfigError, match=r"a place for ledger.dump, got one for ledger.dump and registry.dump: "):
         restore(backup, there)
     assert not (tmp_path / "there").exists()
+    restore(backup, served)  # MLflow's server is started once its database is restored
 
 
 def leave_out_registry(backup: Path) -> None:
