@@ -67,13 +67,14 @@ def _sentence(number: int, error: BaseException) -> str:
     if number in FULL:
         where = f"the disk of {path}" if path else "the disk"
         return (
-            f"Expected room on {where}, got: {reason}; free some, or set paths.data and paths.outputs, or a "
-            f"backup's folder, to another disk, and run the same command again"
+            f"Expected room on {where}, got: {reason}; free some, or set paths.data and paths.outputs, or the "
+            f"folder that was named, to another disk, and run the same command again"
         )
     if number in FORBIDDEN:
         return (
             f"Expected {path or 'files'} to be readable and writable by this user, got: {reason}; "
-            f"change the rights, or set paths.data and paths.outputs, or a backup's folder, to folders of this user"
+            f"change the rights, or set paths.data and paths.outputs, or the folder that was named, to folders of this "
+            f"user"
         )
     if number in MISPLACED:
         return f"Expected a place for {path or 'a file'}, got: {reason}; move away what lies there, or set another path"

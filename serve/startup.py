@@ -155,7 +155,7 @@ def check_challenger(cfg: DictConfig, traffic: Traffic, registry: RemoteRegistry
         raise ConfigError(
             f"Expected a challenger of {cfg.name} for this traffic, got none; name one with "
             f"python -m lstm_ts.registry action=promote {typed_choice(cfg)} alias=challenger "
-            f"version=…, or serve with traffic=champion"
+            f"version=… reason='…', or serve with traffic=champion"
         )
 
 

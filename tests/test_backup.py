@@ -245,7 +245,7 @@ def test_a_full_disk_keeps_nothing_of_a_backup_or_restore(written: Path, tmp_pat
     with at_most(60_000), pytest.raises(OSError, match="File too large") as told:
         restore(written, there)
     assert [path for path in (tmp_path / "to").rglob("*") if path.is_file()] == []
-    assert "or a backup's folder, to another disk" in str(describe_fault(told.value))
+    assert "or the folder that was named, to another disk" in str(describe_fault(told.value))
 
 
 @pytest.mark.parametrize(

@@ -530,6 +530,12 @@ def test_no_clock_is_four_days_ahead_of_another() -> None:
         make_files("bars.csv", zone="UTC+99h")
 
 
+def test_bytes_that_are_no_text_are_no_fault_of_parquet(tmp_path: Path) -> None:
+    columns = {"ts": [datetime(2025, 1, 6, 15, tzinfo=UTC)]} | {price: [1.0] for price in PRICES}
+    pl.DataFrame(columns | {"digest": [b"\xff\xfe"]}).write_parquet(tmp_path / "x.parquet")
+    assert sum(batch.bars.height for batch in batches(tmp_path / "x.parquet")) == 1
+
+
 def test_a_file_without_a_zone_needs_one_and_parquet_too(tmp_path: Path) -> None:
     path, message = write(tmp_path, mt4("2025.01.06,22:00")), r"Expected source\.zone for .*bars\.csv"
     with pytest.raises(WrongZone, match=message):

@@ -152,6 +152,7 @@ def test_a_word_is_taken_for_part_of_the_value_before_it_only_where_that_is_not_
         ("retrain", "horizon=abc", "Expected a whole number for horizon, got horizon=abc; write it as in horizon=24"),
         ("retrain", "seed=x", "Expected a whole number for seed, got seed=x; write it as in seed=0"),
         ("retrain", "seed=null", "Expected a whole number for seed"),
+        ("retrain", "paths.outputs=a%20b", "Expected paths.outputs without ? and %, which mean something else in the"),
         ("retrain", "seed=-1", "Expected seed from 0 to 4294967295, got -1"),
         ("train", "trainer.max_epochs=-1", "Expected at least one epoch to train, got trainer.max_epochs=-1"),
         ("train", "+trainer.max_steps=0", "Expected something to train on, got trainer.max_steps=0"),

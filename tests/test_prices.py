@@ -5,7 +5,7 @@ import math
 import pytest
 
 from lstm_ts.errors import ConfigError
-from lstm_ts.market.prices import Quote, guess_quote, price_format, significant
+from lstm_ts.market.prices import Quote, guess_quote, positional, price_format, significant
 
 DOLLARS = Quote("USD", 2)
 
@@ -31,6 +31,11 @@ def test_a_price_has_the_digits_of_its_size_and_of_its_symbol_and_the_currency(q
 def test_all_prices_of_a_forecast_have_the_decimals_of_its_last_close():
     prices = price_format(DOLLARS, 20.0)
     assert [prices.number(price) for price in (20.0, 19.98, 20.0204)] == ["20.000", "19.980", "20.020"]
+
+
+@pytest.mark.parametrize(("price", "text"), [(30.25, "30.25"), (3e-6, "0.000003"), (4055690.0, "4055690")])
+def test_a_price_in_a_sentence_has_no_exponent(price, text):
+    assert positional(price) == text
 
 
 @pytest.mark.parametrize("price", [math.nan, math.inf, -math.inf])

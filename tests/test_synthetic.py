@@ -80,6 +80,11 @@ def test_every_row_is_a_valid_bar_and_they_ascend(signal: str) -> None:
     assert bars.select((pl.col("close") - pl.col("close").round(3)).abs().max()).item() == 0.0
 
 
+def test_a_small_price_keeps_its_digits() -> None:
+    prices = read(start_price=3e-6)["close"]
+    assert (prices > 0).all() and prices.n_unique() > 100
+
+
 def test_the_same_seed_gives_the_same_bars_and_another_seed_others() -> None:
     once, again, other = (read(seed=seed, end="2013-02-01") for seed in (7, 7, 8))
     assert once.equals(again)

@@ -99,6 +99,11 @@ def check_names(cfg: DictConfig, chosen: str) -> None:
     for kind, path in cfg.paths.items():
         if path is None or not str(path).strip():
             raise ConfigError(f"Expected a folder for paths.{kind}, got none; set paths.{kind}, or leave it out")
+        if kind == "outputs" and set("?%") & set(str(path)):
+            raise ConfigError(
+                f"Expected paths.outputs without ? and %, which mean something else in the URLs of its databases, got "
+                f"{path}; name another folder"
+            )
         cfg.paths[kind] = str(path)
 
 

@@ -7,6 +7,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from lstm_ts.errors import DataError
+from lstm_ts.market.prices import positional
 
 SESSION = 0.5  # log: a shock from one bar to the next, of 65 %
 # log, at one year, growing with the root of time: 3.5 standard deviations of a market that moves 100 % a year
@@ -35,8 +36,8 @@ class CloseRange:
         if np.log(max(above, below)) <= largest_move(gap_s):
             return ""
         if above > below:
-            return f"a close of {later.highest:g} is {above:.3g} times as much as their highest, {self.highest:g}"
-        return f"a close of {later.lowest:g} is {below:.3g} times as little as their lowest, {self.lowest:g}"
+            return _compare(f"a close of {positional(later.highest)} is", above, "much", "their highest", self.highest)
+        return _compare(f"a close of {positional(later.lowest)} is", below, "little", "their lowest", self.lowest)
 
 
 def close_range(closes: NDArray[np.float64]) -> CloseRange:
@@ -74,7 +75,11 @@ def describe_jump_within(
         return ""
     before, price = close_N[jumps[0]], open_N[jumps[0] + 1]
     times, way = max(price / before, before / price), "much" if price > before else "little"
-    return f"within the window, an open of {price:g} is {times:.3g} times as {way} as the close before it, {before:g}"
+    return _compare(f"within the window, an open of {positional(price)} is", times, way, "the close before it", before)
+
+
+def _compare(price: str, times: float, way: str, what: str, other: float) -> str:
+    return f"{price} {positional(times, 3)} times as {way} as {what}, {positional(other)}"
 
 
 def check_levels(bars: pl.DataFrame, stored: pl.DataFrame, where: str, *, remedy: str) -> None:
@@ -101,6 +106,7 @@ def check_levels(bars: pl.DataFrame, stored: pl.DataFrame, where: str, *, remedy
     since, ts = both["ts"][at - 1 if from_before else at], both["ts"][at]
     factor = float(np.exp(abs(np.log(price / before))))
     raise DataError(
-        f"Expected prices of one level, got {before:g} at {since:%Y-%m-%d %H:%M} and {price:g} at "
-        f"{ts:%Y-%m-%d %H:%M} UTC, {factor:.3g} times as {'much' if price > before else 'little'}, in {where}; {remedy}"
+        f"Expected prices of one level, got {positional(before)} at {since:%Y-%m-%d %H:%M} and "
+        f"{positional(price)} at {ts:%Y-%m-%d %H:%M} UTC, {positional(factor, 3)} times as "
+        f"{'much' if price > before else 'little'}, in {where}; {remedy}"
     )

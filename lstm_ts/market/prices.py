@@ -4,6 +4,8 @@ import math
 import re
 from dataclasses import dataclass
 
+import numpy as np
+
 from lstm_ts.errors import ConfigError
 
 OWN_STEP = 1e-4  # of the last close: a symbol's own decimals will do where the last is worth at most a basis point
@@ -74,6 +76,11 @@ def guess_quote(symbol: str) -> Quote | None:
     base, currency = symbol[:-3], symbol[-3:]
     is_pair = len(base) == 3 and base.isascii() and base.isupper() and currency in CURRENCIES.split()
     return Quote(currency, MIN_DECIMALS) if is_pair else None
+
+
+def positional(value: float, digits: int = 6) -> str:
+    """Format a number with at most `digits` significant digits, never in exponent notation: 4055690, 0.000003."""
+    return np.format_float_positional(float(f"{value:.{digits}g}"), trim="-")
 
 
 def significant(value: float, digits: int = 3) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from lstm_ts.errors import ConfigError
+from lstm_ts.market.prices import positional
 from lstm_ts.market.session import HOUR, MINUTE, Session
 from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.scoring.tables import percent
@@ -130,7 +131,8 @@ def _find_stuck(bars: pl.DataFrame, unit: str, limit: int) -> str | None:
     longest = runs.sort("len", "ts").row(-1, named=True)
     if longest["len"] < limit:
         return None
-    return f"{longest['len']} {unit}s in a row are at {longest['close']:g}, from {longest['ts']:%Y-%m-%d %H:%M} UTC on"
+    close, ts = positional(longest["close"]), longest["ts"]
+    return f"{longest['len']} {unit}s in a row are at {close}, from {ts:%Y-%m-%d %H:%M} UTC on"
 
 
 def _find_spikes(bars: pl.DataFrame, unit: str, limits: FeedLimits) -> str | None:
@@ -145,7 +147,7 @@ def _find_spikes(bars: pl.DataFrame, unit: str, limits: FeedLimits) -> str | Non
         return None
     first = int(np.flatnonzero(taken_back)[0]) + 1
     return (
-        f"{int(taken_back.sum())} price(s) that the next {unit} reverses, the first {close[first]:g} at "
+        f"{int(taken_back.sum())} price(s) that the next {unit} reverses, the first {positional(close[first])} at "
         f"{bars['ts'][first]:%Y-%m-%d %H:%M} UTC"
     )
 

@@ -162,7 +162,7 @@ class Registry:
             if before is None:
                 raise RegistryError(
                     f"Expected an earlier {CHAMPION} of {name} to go back to, got none before version {current}; "
-                    f"action=promote version=… takes another one"
+                    f"action=promote version=… reason=… takes another one"
                 )
             self.load(self.version(name, before))
             self._release_challenger(name, before, actor=actor)

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from lstm_ts.market.prices import positional
 from lstm_ts.scoring import metrics
 from lstm_ts.scoring.metrics import Array
 from lstm_ts.scoring.records import PERSISTENCE, ForecastRecord, Times
@@ -70,9 +71,9 @@ def draw_forecast(
     axes.plot(np.arange(1 - len(shown_N), 1), shown_N, color=BLACK, linewidth=1.2, label="close")
     hours = np.concatenate([shown_ts, ahead_ts])
     places = np.arange((len(shown_ts) - 1) % LABELLED_HOURS, len(hours), LABELLED_HOURS)
-    axes.set_xticks(places - len(shown_ts) + 1, [f"{ts:%a %d %b}\n{ts:%H:%M}" for ts in hours[places].tolist()])
+    axes.set_xticks(places - len(shown_ts) + 1, [f"{ts:%a %d %b}\n{ts:%Y %H:%M}" for ts in hours[places].tolist()])
     origin = np.datetime_as_string(past_ts[-1], unit="m").replace("T", " ")
-    _label(axes, f"From {origin} UTC, close {close_N[-1]:g}", "closing time, UTC", unit)
+    _label(axes, f"From {origin} UTC, close {positional(close_N[-1])}", "closing time, UTC", unit)
     _legend(figure, [axes])
     _sign(figure, f"{symbol} · {source_name}")
     return figure

@@ -208,4 +208,5 @@ def _compute_prices(moves: _Moves, start_price: float, stream: np.random.Generat
     reach = np.sqrt(moves.body_M[:, None] ** 2 + bridge)
     middle = (open_ + close) / 2
     logs = {"open": open_, "high": middle + reach[:, 0] / 2, "low": middle - reach[:, 1] / 2, "close": close}
-    return {name: np.round(np.exp(log), PRICE_DECIMALS) for name, log in logs.items()}
+    decimals = max(PRICE_DECIMALS, PRICE_DECIMALS - math.floor(math.log10(start_price)))
+    return {name: np.round(np.exp(log), decimals) for name, log in logs.items()}

@@ -145,7 +145,7 @@ def _text(column: pl.Series) -> pl.Series:
         outside = (column < timedelta()) | (column >= timedelta(days=1))
         column = (pl.Series([datetime(1970, 1, 1)]) + column.set(outside, None)).dt.time()
     if column.dtype == pl.Binary:
-        return column.cast(pl.String, strict=False)
+        return column.map_elements(lambda value: value.decode(errors="replace"), return_dtype=pl.String)
     return column.cast(pl.String, strict=False).str.strip_chars()
 
 
