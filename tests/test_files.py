@@ -383,6 +383,7 @@ def test_a_file_of_too_few_bars_has_the_spacing_of_the_file_before_it(tmp_path: 
         (spaced(15, 100), spaced(1, 60, "2025-01-07 01:00"), "bars 15 minutes apart from 2025-01-06 00:00"),
         (spaced(15, 3000, "2024-12-01"), spaced(1, 60, "2025-01-01 06:00"), "bars 15 minutes apart from 2024-12-01"),
         (spaced(60, 100), spaced(5, 60, "2025-01-10 04:00"), "bars 1 hour apart from 2025-01-06 00:00"),
+        (spaced(60, 5), spaced(1, 60, "2025-01-06 05:00"), "bars 1 hour apart from 2025-01-06 00:00"),
     ],
 )
 @pytest.mark.parametrize("rows", [100, 10_000])
@@ -400,6 +401,23 @@ def test_a_file_whose_spacing_changes_says_since_when_and_that_part_is_taken_if_
     source = make_files(str(path), symbol="X", batch_rows=rows)
     found = list(source.read_batches(start))
     assert len(after) - 1 <= sum(batch.bars.height for batch in found) <= len(after) and not rejects_of(found)
+
+
+@pytest.mark.parametrize(("minutes", "longer"), [(1, 15), (60, 1440)])
+@pytest.mark.parametrize("order", [1, -1])
+def test_longer_bars_behind_or_before_others_of_their_time_are_refused(
+    tmp_path: Path, minutes: int, longer: int, order: int
+) -> None:
+    exports = [spaced(minutes, 300), spaced(longer, 12)][::order]
+    with pytest.raises(UnknownFormat, match=r"got bars 1 \w+ apart and, .* apart; leave one of them in the file"):
+        batches(write(tmp_path, mt4(*exports[0], *exports[1])), "UTC")
+
+
+def test_a_spacing_that_a_column_says_and_the_stamps_deny_is_refused(tmp_path: Path) -> None:
+    rows = "".join(f"1,{row}\n" for row in mt4(*spaced(15, 40)).splitlines())
+    path = write(tmp_path, f"interval,date,time,open,high,low,close,volume\n{rows}")
+    with pytest.raises(UnknownFormat, match="Expected bars 1 minute apart, as a column .* got bars 15 minutes apart"):
+        batches(path, "UTC")
 
 
 def test_a_file_that_grows_coarser_is_taken_up_to_there_if_asked(tmp_path: Path) -> None:
@@ -435,6 +453,30 @@ def test_a_row_days_off_in_a_file_in_order_is_a_reject(tmp_path: Path, day: str,
         found = batches(write(tmp_path, mt4(*stamps[:: -1 if newest_first else 1])), "UTC", rows=rows)
         assert rejects_of(found) == [(60 if newest_first else 61, "a day or more from the rows about it")]
         assert bars_of(found).height == 119 and bars_of(found)["ts"].dt.day().unique().to_list() == [6]
+
+
+@pytest.mark.parametrize("ticks", [False, True])
+@pytest.mark.parametrize(
+    ("first", "count"),
+    [
+        ("2000-01-04 00:00:40", 1),
+        ("1970-01-01 00:00:00", 5),
+        ("2024-12-30 10:00:00", 9),
+        ("2025-01-05 10:00:00", 9),
+    ],
+)
+def test_few_damaged_stamps_in_a_row_are_rejects(tmp_path: Path, first: str, count: int, ticks: bool) -> None:
+    minute = timedelta(minutes=1)
+    stamps = [datetime(2025, 1, 6, 8) + minute * i for i in range(1000)]
+    stamps[500 : 500 + count] = [datetime.fromisoformat(first) + minute * i for i in range(count)]
+    header, prices = ("time,bid,ask", "30.2,30.25") if ticks else ("time,open,high,low,close", "30,30.1,29.9,30")
+    if not ticks:
+        stamps = [stamp.replace(second=0) for stamp in stamps]
+    path = write(tmp_path, "\n".join([header, *(f"{stamp},{prices}" for stamp in stamps)]))
+    for rows in (7, 10_000):
+        found = batches(path, "UTC", rows=rows)
+        assert [line for line, _ in rejects_of(found)] == list(range(502, 502 + count))
+        assert bars_of(found).height == 1000 - count and bars_of(found)["ts"].min() == stamps[0].replace(tzinfo=UTC)
 
 
 def test_a_bar_that_has_not_closed_is_left_out(tmp_path: Path) -> None:

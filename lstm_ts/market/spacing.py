@@ -24,6 +24,7 @@ PERIOD = re.compile(
 ON_GRID = 0.9  # of the stamps; the others are damaged rows
 SURE = 1e3  # to one that finer bars would not all have fallen on the grid
 SURE_OF_A_CHANGE = 1e9  # the same for a segment that may begin at any bar of a file
+SURE_AT_AN_EDGE = 1e5  # the same for one that begins with the first bar, or ends with the last
 FREQUENT = 3  # differences that make a spacing
 CANDIDATES = 12
 SHORT_RUN = 8  # differences in a row that are damaged rows within a segment, not a segment of their own
@@ -99,16 +100,47 @@ def _segment_spacings(gaps_D: Times) -> Times:
     if len(frequent) < 2:
         return spacing_D
     for candidate in frequent[:0:-1]:
-        shortest = int(np.ceil(np.log(SURE_OF_A_CHANGE) / np.log(candidate / frequent[0])))
+        inside, at_edge = (
+            _gaps_to_be_sure(candidate, frequent[0], odds) for odds in (SURE_OF_A_CHANGE, SURE_AT_AN_EDGE)
+        )
         on_grid = gaps_D % candidate == 0 if candidate <= HOUR_US else gaps_D >= 0.9 * candidate
-        for start, end in _runs((spacing_D == 0) & on_grid, at_least=max(shortest, FREQUENT)):
-            if 2 * (gaps_D[start:end] == candidate).sum() >= end - start:
+        for start, end in _runs((spacing_D == 0) & on_grid, at_least=max(at_edge, FREQUENT)):
+            long_enough = end - start >= inside or start == 0 or end == len(gaps_D)
+            if long_enough and 2 * (gaps_D[start:end] == candidate).sum() >= end - start:
                 spacing_D[start:end] = candidate
     _absorb_short_runs(spacing_D)
     finer = gaps_D[spacing_D == 0]
     if len(finer):
         spacing_D[spacing_D == 0] = _mode(finer)
     return spacing_D
+
+
+def _gaps_to_be_sure(spacing: int, finer: int, odds: float) -> int:
+    """Return how many gaps on the grid of a spacing bars of a finer one leave by chance once in `odds`."""
+    return int(np.ceil(np.log(odds) / np.log(spacing / finer)))
+
+
+def find_longer_run(stamps_N: Times, spacing: int) -> Segment | None:
+    """Return bars further apart than those of their file, as of another export behind it; None if there are none.
+
+    stamps_N   in the order of the file, in which an export begins where time goes back
+    """
+    gaps_D = np.diff(stamps_N)
+    forward_D = gaps_D >= 0 if 2 * (gaps_D < 0).sum() <= len(gaps_D) else gaps_D <= 0
+    if forward_D.all():
+        return None
+    for start, end in _runs(forward_D, at_least=FREQUENT):
+        part = _segment(np.unique(stamps_N[start : end + 1]))
+        longer = part.certain and part.spacing > spacing
+        if longer and end - start >= _gaps_to_be_sure(part.spacing, spacing, SURE_OF_A_CHANGE):
+            return part
+    return None
+
+
+def contradicts(stamps_N: Times, segment: Segment, named: int) -> bool:
+    """Return whether bars of the spacing that their file names would hardly be as far apart as a segment's."""
+    longer = segment.certain and segment.spacing > named
+    return longer and len(stamps_N) > _gaps_to_be_sure(segment.spacing, named, SURE_OF_A_CHANGE)
 
 
 def _absorb_short_runs(spacing_D: Times) -> None:

@@ -14,21 +14,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from lstm_ts import clock
-from lstm_ts.errors import UnknownFormat
 from lstm_ts.market.bars import PRICES, TS
-from lstm_ts.market.spacing import (
-    HOUR_US,
-    MINUTE_US,
-    SECOND_US,
-    Times,
-    at_minute,
-    find_segments,
-    format_duration,
-    parse_period,
-)
+from lstm_ts.market.spacing import HOUR_US, MINUTE_US, Times, format_duration, parse_period
 from lstm_ts.sources.files.checks import (
+    at_whole_minutes,
     check_clock,
+    check_joined,
     check_rows,
+    choose_spacing,
     find_isolated,
     find_out_of_order,
     kinds_of_bars,
@@ -87,8 +80,9 @@ class ScannedFile:
             yield refuse(rows, is_out_of_order, OUT_OF_ORDER) if len(within) else rows
 
     def _refuse_isolated(self, rows: pl.DataFrame) -> pl.DataFrame:
+        within = MINUTE_US - 1 if self.ticks else 0
         for first, last in self.isolated:
-            rows = refuse(rows, pl.col("ts").to_physical().is_between(first, last), ISOLATED)
+            rows = refuse(rows, pl.col("ts").to_physical().is_between(first, last + within), ISOLATED)
         return rows
 
     def _at_open(self, rows: pl.DataFrame) -> pl.DataFrame:
@@ -131,28 +125,31 @@ def scan_file(
     Raises     UnknownFormat: bars of several spacings, or of another one than minutes that divide an hour
     """
     now, repeated, prices = clock.now(), RepeatedHour(ticks=opened.ticks), Continuity()
-    stamps, kinds = [np.empty(0, np.int64)], set()
+    none = np.empty(0, np.int64)
+    runs, kinds = [(none, none)], set()
     for block in opened.rows:
         rows = check_rows(block, zone, ticks=opened.ticks, now=now)
         prices.add(rows)
         kinds |= kinds_of_bars(rows)
-        stamps.append(_physical(repeated.add(rows), ticks=opened.ticks))
+        runs.append(_runs(repeated.add(rows), ticks=opened.ticks))
         spool.add(rows)
         on_rows(rows.height)
-    in_order_N = np.concatenate(stamps)
+    in_order_R, rows_R = map(np.concatenate, zip(*runs, strict=True))
     if not opened.ticks:
-        check_clock(in_order_N, lambda: spool.read(["stamp"]), path)
-    out_of_order = find_out_of_order(in_order_N) if not opened.ticks else np.empty(0, np.int64)
-    resolved_N = _physical(repeated.resolve(before[1] if before else 0), ticks=opened.ticks)
-    stamps_N = _unique(np.concatenate([np.delete(in_order_N, out_of_order), resolved_N]))
+        check_clock(in_order_R, lambda: spool.read(["stamp"]), path)
+    out_of_order = find_out_of_order(in_order_R, rows_R)
+    resolved_R, _ = _runs(repeated.resolve(before[1] if before else 0), ticks=opened.ticks)
+    wrong_R = np.isin(np.cumsum(rows_R) - 1, out_of_order)
+    stamps_N = _unique(np.concatenate([in_order_R[~wrong_R], resolved_R]))
     isolated = find_isolated(stamps_N)
     stamps_N = _within(stamps_N, isolated, span)
-    stamps_N = _at_whole_minutes(stamps_N, path, at_close=at_close) if not opened.ticks else stamps_N
+    stamps_N = at_whole_minutes(stamps_N, path, at_close=at_close) if not opened.ticks else stamps_N
     last = int(stamps_N[-1]) if len(stamps_N) else 0
     spacing = MINUTE_US
     if len(stamps_N) and not opened.ticks:
         named = next(iter(map(parse_period, opened.periods)), None)
-        spacing = _spacing(stamps_N, path, named, lambda: before[0] if before else stored(stamps_N), opened.notes)
+        spacing = choose_spacing(stamps_N, path, named, lambda: before[0] if before else stored(stamps_N), opened.notes)
+        check_joined(in_order_R[~wrong_R], spacing, path)
     shift = spacing if at_close else 0
     opened.notes.extend(repeated.notes(path))
     parts = (path, spool, repeated, opened.ticks, spacing, last - shift, span, now, opened.notes, isolated, shift)
@@ -175,8 +172,12 @@ def _unique(stamps_N: Times) -> Times:
     return ascending_N[kept_N]
 
 
-def _physical(ts: pl.Series, *, ticks: bool) -> Times:
-    return (ts.dt.truncate("1m").unique() if ticks else ts).to_physical().to_numpy()
+def _runs(ts: pl.Series, *, ticks: bool) -> tuple[Times, NDArray[np.int64]]:
+    """Return the stamps, of ticks the minutes, and how many rows in a row have each."""
+    if not ticks:
+        return ts.to_physical().to_numpy(), np.ones(len(ts), np.int64)
+    runs = ts.dt.truncate("1m").to_physical().rle().struct
+    return runs.field("value").to_numpy(), runs.field("len").cast(pl.Int64).to_numpy()
 
 
 def _within(stamps_N: Times, isolated: Sequence[tuple[int, int]], span: tuple[datetime, datetime]) -> Times:
@@ -186,72 +187,3 @@ def _within(stamps_N: Times, isolated: Sequence[tuple[int, int]], span: tuple[da
     ts = pl.Series(stamps_N).cast(TS)
     kept_N &= ((ts >= span[0]) & (ts < span[1])).to_numpy()
     return stamps_N[kept_N]
-
-
-def _at_whole_minutes(stamps_N: Times, file: Path, *, at_close: bool) -> Times:
-    """Closes a second before a minute, as some vendors write them, become that minute.
-
-    Raises    UnknownFormat: most stamps are so, and nothing says that they are closes
-    """
-    late_N = stamps_N % MINUTE_US >= MINUTE_US - SECOND_US
-    if not at_close and 2 * late_N.sum() > len(stamps_N):
-        raise UnknownFormat(
-            f"Expected stamps of when bars open, got such as {at_minute(int(stamps_N[0]))}:59 in {file}, when they "
-            "close; set source.stamps=close"
-        )
-    return np.where(late_N, stamps_N - stamps_N % MINUTE_US + MINUTE_US, stamps_N) if at_close else stamps_N
-
-
-def _spacing(stamps_N: Times, file: Path, named: int | None, near: Callable[[], int | None], notes: list[str]) -> int:
-    """named   spacing that the file names
-    near    returns the spacing of the bars around, which too few bars have if their stamps allow it
-    notes   gets another one where nothing shows the spacing of one bar
-
-    Raises    UnknownFormat: bars of several spacings, or of another one than minutes that divide an hour
-    """
-    if named and _fits(stamps_N, named):
-        return named
-    segments = find_segments(stamps_N)
-    unfit = format_duration(named) if named and HOUR_US % named else ""
-    last = segments[-1]
-    if len(segments) > 1:
-        since, until = at_minute(last.first), at_minute(segments[-2].first)
-        edge = "start" if last.usable else "end"
-        part = "them from then on" if last.usable else "those before"
-        raise UnknownFormat(
-            f"Expected bars of one spacing in {file}, got {segments[-2]} from {until} and {last} from {since} UTC on; "
-            f"add span.{edge}={since.replace(' ', 'T')} to take {part}"
-        )
-    if not last.usable or unfit:
-        raise UnknownFormat(
-            f"Expected bars of a minute or an hour, or of minutes that divide an hour, got "
-            f"{f'bars of {unfit}' if unfit else last} in {file}; "
-            f"export M1 or H1"
-        )
-    return last.spacing if last.certain else _spacing_of_few(stamps_N, file, last.likely, near(), notes)
-
-
-def _fits(stamps_N: Times, spacing: int) -> bool:
-    return HOUR_US % spacing == 0 and not (stamps_N % spacing).any()
-
-
-def _spacing_of_few(stamps_N: Times, file: Path, likely: int, near: int | None, notes: list[str]) -> int:
-    """Take one bar for a minute, with a note.
-
-    Raises    UnknownFormat: nothing distinguishes bars of a longer spacing from a few minutes
-    """
-    if near and _fits(stamps_N, near):
-        return near
-    if likely == MINUTE_US:
-        return MINUTE_US
-    period = "H1" if likely >= HOUR_US else f"M{likely // MINUTE_US}"
-    if len(stamps_N) == 1:
-        notes.append(
-            f"The one bar of {file.name} is taken for a minute; add a column timeframe with {period} if it is not"
-        )
-        return MINUTE_US
-    raise UnknownFormat(
-        f"Expected enough bars to distinguish minutes from longer ones, got {len(stamps_N)} bars "
-        f"{format_duration(likely)} apart in {file}; "
-        f"add a column timeframe with {period}, or with M1 if they are minutes"
-    )
