@@ -416,7 +416,7 @@ def test_longer_bars_behind_or_before_others_of_their_time_are_refused(
 def test_a_spacing_that_a_column_says_and_the_stamps_deny_is_refused(tmp_path: Path) -> None:
     rows = "".join(f"1,{row}\n" for row in mt4(*spaced(15, 40)).splitlines())
     path = write(tmp_path, f"interval,date,time,open,high,low,close,volume\n{rows}")
-    with pytest.raises(UnknownFormat, match="Expected bars 1 minute apart, as a column .* got bars 15 minutes apart"):
+    with pytest.raises(UnknownFormat, match=r"Expected bars 1 minute apart, as a column .* got bars 15 minutes apart"):
         batches(path, "UTC")
 
 

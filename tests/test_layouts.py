@@ -264,7 +264,7 @@ def test_hours_that_a_table_of_numbers_leaves_blank_are_no_bars(tmp_path: Path) 
         assert len(bars_of(read(path))) == FRAME.height - 2
 
 
-@pytest.mark.parametrize("word", ["", "nan", "None", "null", "-", "n/a", "-1"])
+@pytest.mark.parametrize("word", ["", "nan", "None", "null", "-", "n/a", "-1", "no data", "N/D", "N.D.", "(none)", "*"])
 def test_a_vendors_word_for_no_volume_is_none(tmp_path: Path, word: str) -> None:
     (tmp_path / "bars.csv").write_text(table(BARS, "%Y-%m-%d %H:%M", f"{PRICES},{word}"))
     assert bars_of(read(tmp_path / "bars.csv")) == expected(None)
@@ -418,6 +418,7 @@ def test_a_side_is_neither_carried_back_in_time_nor_through_a_file_in_no_order(t
 VOLUMES = [
     *("TotalVolume", "Total Volume", "total_volume", "base_volume", "Volumen", "Quantity", "qty", "Size", "n_ticks"),
     *("volumefrom", "Vlm", "Shares", "TickVolume", "Volume BTC", "Contracts"),
+    *("Volumes", "Tick Volumes", "Trading Volume", "tickcount", "Lots", "bar volume"),
 ]
 
 
@@ -661,6 +662,15 @@ REFUSED = {
         BARS + "".join(f"\n2025-01-07 {h:02}:{m},{PRICES},3" for h in (10, 11, 12, 1, 2, 3, 4) for m in (10, 40)),
         "clocks of 24 hours, or AM and PM beside them, got such that go from 12:59 back to 1:00",
     ),
+    "hours and minutes that a dash parts": (table(BARS, "%Y-%m-%d %H-%M"), "got '2025-01-07 14-00' in column time"),
+    "bars with quotes whose prices have unknown names": (
+        table("Zeit,Er\u00f6ffnung,Hoch,Tief,Schluss,Bid,Ask", "%Y-%m-%d %H:%M", f"{PRICES},29.54,29.56"),
+        "got bid and ask of each minute beside prices in columns Er.ffnung, Hoch, Tief, Schluss of .*; export whole",
+    ),
+    "bars with quotes that lack the open": (
+        table("time,high,low,close,bid,ask,volume", "%Y-%m-%d %H:%M", "29.6,29.4,29.55,29.54,29.56,3"),
+        "beside prices in columns high, low, close of",
+    ),
     "prices in 32nds": (
         table(BARS, "%Y-%m-%d %H:%M", "113'000,113'010,112'310,113'000,3"),
         'that tell thousands from 32nds, got "113\'000"',
@@ -800,8 +810,9 @@ def notes_of(batches: list[BarBatch]) -> list[str]:
         zipped(b_txt=LATER, a_csv=PLAIN),
         zipped(b_CSV=LATER.replace(",", "\t"), a_tsv=PLAIN.replace(",", ";")),
         workbook(Jan=cells_of(PLAIN), Feb=cells_of(LATER)),
+        workbook(**{"M1 USD": cells_of(PLAIN), "in USD": cells_of(LATER)}),
     ],
-    ids=["csv", "csv and txt", "other names and separators", "sheets"],
+    ids=["csv", "csv and txt", "other names and separators", "sheets", "sheets of a currency"],
 )
 def test_every_file_of_an_archive_and_every_sheet_is_read(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bars").write_bytes(content)
@@ -857,7 +868,12 @@ OTHERS: dict[str, tuple[Callable[[], bytes], str]] = {
     "bi5": (lambda: b"\x5d\0\0\x80\0" + bytes(99), "got an LZMA file"),
     "hst": (lambda: b"\x91\x01\0\0(C)opyright" + bytes(99), "got a MetaTrader history"),
     "JSON": (lambda: b'{"timestamp": 1736258400000}', "got JSON"),
+    "JSON with a blank": (lambda: b'[\n  {"t": 1736258400000}]', "got JSON"),
+    "RTF": (lambda: b"{\\rtf1 time}", "got an RTF document"),
     "web page": (lambda: b"<!DOCTYPE html><html>", "got a web page"),
+    "web page in capitals": (lambda: b"<HTML><BODY>", "got a web page"),
+    "dBase": (lambda: b"\x03\x79\x01\x07" + bytes(300), "got binary data"),
+    "DuckDB": (lambda: bytes(8) + b"DUCK" + bytes(300), "got binary data"),
     "noise": (lambda: bytes(range(256)) * 9, "got binary data"),
     "tar": (tarred, "got a tar archive"),
     "gzip in gzip": (lambda: gzip.compress(gzip.compress(PLAIN.encode())), "got a packed file within another"),
@@ -1095,7 +1111,13 @@ def test_what_stands_beside_the_bars_is_not_taken_for_them(tmp_path: Path, text:
     assert bars["volume"].drop_nulls().unique().to_list() == ([] if odd else [3])
 
 
-@pytest.mark.parametrize("name", ["ts_event", "timestamp_ms", "unix_ms", "UnixTimeStamp", "date_unix", "mts"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("ts_event", "timestamp_ms", "unix_ms", "UnixTimeStamp", "date_unix", "mts", "datetime_ms", "utc_timestamp"),
+        *("timestamp_utc_ms", "bar_ts", "tick_time", "begins_at", "microtimestamp", "t_ms"),
+    ],
+)
 def test_an_epoch_is_known_under_any_usual_name(tmp_path: Path, name: str) -> None:
     rows = [f"{int((FIRST + timedelta(minutes=n)).timestamp() * 1000)},{PRICES},3" for n in range(15)]
     (tmp_path / "bars.csv").write_text("\n".join([f"{name},{OHLCV}", *rows]))
@@ -1261,8 +1283,8 @@ def test_a_file_that_is_written_while_it_is_read_is_refused(tmp_path: Path) -> N
 
 
 def test_a_derivative_is_another_symbol_and_a_brokers_name_is_not() -> None:
-    assert not any(same_symbol(f"BTCUSD{end}", "BTCUSD") for end in ("_PERP", ".perp", "_SWAP", "fut"))
-    assert all(same_symbol(f"BTCUSD{end}", "BTCUSD") for end in ("m", ".pro", "_i"))
+    assert not any(same_symbol(f"BTCUSD{end}", "BTCUSD") for end in ("_PERP", ".perp", "_SWAP", "fut", ".P"))
+    assert all(same_symbol(f"BTCUSD{end}", "BTCUSD") for end in ("m", ".pro", "_i", ".p"))
 
 
 def test_a_file_that_is_named_like_another_symbol_is_told(tmp_path: Path) -> None:
@@ -1271,6 +1293,6 @@ def test_a_file_that_is_named_like_another_symbol_is_told(tmp_path: Path) -> Non
     assert bars_of(found) == expected()
     assert notes_of(found) == [f"{tmp_path}/xauusd-2025.csv is named like xauusd; its rows are taken as XAGUSD"]
     named = PLAIN.replace("\n", ",XAGUSD\n").replace("volume,XAGUSD", "volume,symbol")
-    for name, text in (("XAUUSD.csv", named), ("xag_usd.csv", PLAIN)):
+    for name, text in (("XAUUSD.csv", named), ("xag_usd.csv", PLAIN), ("noopen.csv", PLAIN), ("my_eur.csv", PLAIN)):
         (tmp_path / name).write_text(text)
         assert notes_of(read(tmp_path / name)) == []

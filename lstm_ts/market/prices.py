@@ -74,7 +74,7 @@ def price_format(quote: Quote | None, last_close: float) -> PriceFormat:
 def guess_quote(symbol: str) -> Quote | None:
     """Guess the quote by the second half of a six-letter pair (EURGBP -> GBP), for models without one."""
     base, currency = symbol[:-3], symbol[-3:]
-    is_pair = len(base) == 3 and base.isascii() and base.isupper() and currency in CURRENCIES.split()
+    is_pair = len(base) == 3 and base.isascii() and base.isalnum() and base.isupper() and currency in CURRENCIES.split()
     return Quote(currency, MIN_DECIMALS) if is_pair else None
 
 

@@ -22,10 +22,8 @@ from lstm_ts.errors import DataError, NoRows, UnknownFormat
 from lstm_ts.sources.files.workbook import read_sheets
 
 HEAD_BYTES = 1 << 16
-CHUNK_CHARS = 1 << 22
+CHUNK_CHARS, BLOCK_CHARS, LONGEST_LINE = 1 << 22, 1 << 25, 1 << 20
 FIRST_ROWS = 10_000  # read at once to find the first lines that are not blank
-LONGEST_LINE = 1 << 20
-BLOCK_CHARS = 1 << 25
 MAX_WORKBOOK_BYTES = 400_000_000  # unpacked; a sheet that is full of minutes takes some 250 MB
 MAX_MEMBERS, MAX_DIRECTORY_BYTES = 10_000, 1 << 22  # of an archive: its files, and the list of these at its end
 END, END_BYTES, LONGEST_COMMENT = b"PK\x05\x06", 22, 1 << 16  # of an archive
@@ -39,12 +37,12 @@ KINDS = {
     b"ARROW1": "a Feather file", b"FEA1": "a Feather file", b"\x89HDF": "an HDF5 file", b"7z\xbc\xaf": "a 7z archive",
     b"Rar!": "a RAR archive", b"BZh": "a bzip2 file", b"\xfd7zXZ": "an xz file",
     b"\x28\xb5\x2f\xfd": "a Zstandard file", b"\x93NUMPY": "a NumPy array", b"ORC": "an ORC file",
-    b"\x5d\x00\x00": "an LZMA file (such as Dukascopy's .bi5)",
-    b"Obj\x01": "an Avro file", b"PK\x05\x06": "an empty zip archive", b"\x80\x02": "a Python pickle",
-    b"\x80\x03": "a Python pickle", b"\x80\x04": "a Python pickle", b"\x80\x05": "a Python pickle",
-    b"\x7fELF": "a program", b"MZ": "a program", b"{": "JSON", b"[{": "JSON", b"[[": "JSON",
-    b"<!": "a web page", b"<html": "a web page", b"<?xml": "XML",
-    b"\x90\x01\x00\x00": "a MetaTrader history (.hst)", b"\x91\x01\x00\x00": "a MetaTrader history (.hst)",
+    b"\x5d\x00\x00": "an LZMA file (such as Dukascopy's .bi5)", b"Obj\x01": "an Avro file",
+    b"PK\x05\x06": "an empty zip archive", b"\x7fELF": "a program", b"MZ": "a program",
+}  # fmt: skip
+PATTERNS = {  # of small or capital letters
+    rb"\{\\rtf": "an RTF document", rb"\{|\[\s*[\[{]": "JSON", rb"<!|<html": "a web page", rb"<\?xml": "XML",
+    rb"\x80[\x02-\x05]": "a Python pickle", rb"[\x90\x91]\x01\0\0": "a MetaTrader history (.hst)",
 }  # fmt: skip
 BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -182,18 +180,20 @@ def _encoding(head: bytes, label: str) -> str:
     for mark, encoding in BYTE_ORDER_MARKS.items():
         if head.startswith(mark):
             return encoding
-    kind = next((kind for magic, kind in KINDS.items() if head.lstrip(b" \r\n").startswith(magic)), None)
+    start = head.lstrip(b" \r\n")
+    kind = next((kind for magic, kind in KINDS.items() if start.startswith(magic)), None)
+    kind = kind or next((kind for form, kind in PATTERNS.items() if re.match(form, start, re.IGNORECASE)), None)
     if head[257:262] == b"ustar":
         kind = "a tar archive"
     if head.startswith((PARQUET, GZIP, ZIP)):
         kind = "a packed file within another"
     if kind:
         raise UnknownFormat(f"Expected text, gzip, zip, xlsx or Parquet, got {kind}: {label}; export it as CSV")
-    nul = head.rstrip(b"\x00").count(0)
-    if 0.4 < nul / max(len(head), 1) < 0.6:
+    filled = head.rstrip(b"\x00")[:4096]
+    if 0.4 * len(filled) < filled.count(0) < 0.6 * len(filled):
         return "utf-16-le" if head[1:2] == b"\x00" else "utf-16-be"
-    odd = sum(byte < 9 or 13 < byte < 32 for byte in head.rstrip(b"\x00")[:4096])
-    if odd > 40 or (odd and odd * 10 > len(head)):
+    odd = sum(byte < 9 or 13 < byte < 32 for byte in filled)
+    if odd > 40 or odd * 10 > len(filled):
         raise UnknownFormat(f"Expected text, gzip, zip, xlsx or Parquet, got binary data: {label}; export it as CSV")
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head)

@@ -13,7 +13,7 @@ from lstm_ts.market.bars import PRICES
 from lstm_ts.sources.files.containers import OnRead
 from lstm_ts.sources.files.recognition.columns import Columns, find_columns, printable
 from lstm_ts.sources.files.recognition.day_order import date_pairs, with_order
-from lstm_ts.sources.files.recognition.formats import is_day_first, is_past_noon, no_clock, no_noon
+from lstm_ts.sources.files.recognition.formats import check_quotes, is_day_first, is_past_noon, no_clock, no_noon
 from lstm_ts.sources.files.recognition.layout import TICK_PRICES, may_be_noon
 from lstm_ts.sources.files.recognition.numbers import (
     NO_NUMBER,
@@ -133,6 +133,7 @@ def _recognise(name: str, schema: pl.Schema, sample: pl.DataFrame) -> Columns:
         )
     if columns.unread or not columns.stamps.clock:
         raise no_clock(columns, name)
+    check_quotes(columns, name)
     return columns
 
 

@@ -14,12 +14,14 @@ from lstm_ts.sources.files.recognition.columns import FLAGS, SIDES, printable
 
 UNFINISHED = [word for word, finished in FLAGS.items() if not finished]
 DERIVATIVE = "perp|swap|fut|futur|index|mark"  # behind a symbol: another one, whoever the broker
+PERPETUAL = "P"  # likewise; brokers write .p
+MAJOR = {"USD", "EUR", "GBP", "JPY", "CHF", "AUD", "CAD", "NZD"}  # one of them is in a pair in small letters
 
 
 def same_symbol(written: str, symbol: str) -> bool:
     """Return whether a file's `XAG/USD`, `xagusd`, `OANDA:XAGUSD`, `XAGUSD.m`, `XAGUSDm` is the requested symbol."""
     name = re.sub(r"^[A-Za-z]+:", "", written.strip())
-    other = rf"(?!(?i:{DERIVATIVE})$)"
+    other = rf"(?!(?i:{DERIVATIVE})$|{PERPETUAL}$)"
     broker = re.fullmatch(rf"([A-Z0-9/]{{4,}}){other}[a-z]{{1,3}}|(.{{4,}}?)[.#+_]{other}[A-Za-z]{{0,5}}", name)
     names = {name, *(group for group in (broker.groups() if broker else ()) if group)}
     return _plain(symbol) in {_plain(name) for name in names} or written.strip() == symbol
@@ -64,8 +66,14 @@ def check_titles(lines: Iterable[str], symbol: str, label: str) -> None:
 def other_symbol(name: str, symbol: str) -> str | None:
     """Return the symbol that a name contains; None if it is this one, or none."""
     words = _words(name)
-    others = [word for word in words if guess_quote(word.replace("/", "").upper())]
+    others = [word for word in words if _is_pair(word.replace("/", ""))]
     return others[0] if others and not any(same_symbol(word, symbol) for word in words) else None
+
+
+def _is_pair(word: str) -> bool:
+    """Test whether a word is a pair; noopen and pulsar are none, though PEN and SAR are currencies."""
+    halves = {word[:3].upper(), word[3:].upper()}
+    return guess_quote(word.upper()) is not None and (word.isupper() or bool(halves & MAJOR))
 
 
 def _words(name: str) -> list[str]:

@@ -4,11 +4,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import polars as pl
+
 from lstm_ts.errors import UnknownFormat
 from lstm_ts.market.bars import PRICES
 from lstm_ts.market.prices import CURRENCIES
-from lstm_ts.sources.files.recognition.numbers import NANOS
-from lstm_ts.sources.files.recognition.stamp_columns import find_stamps, find_unread_clock
+from lstm_ts.sources.files.recognition.numbers import NANOS, decimal_comma, parse_numbers
+from lstm_ts.sources.files.recognition.stamp_columns import are_on_minutes, find_stamps, find_unread_clock
 from lstm_ts.sources.files.recognition.stamps import ABBREVIATIONS, UTC_NAMES, Stamp
 from lstm_ts.sources.files.recognition.symbol_column import find_symbol
 
@@ -19,6 +21,7 @@ VOLUME_NAMES = (
 VOLUME = re.compile(
     r"((total|base|base asset|traded?|deal|share|contract|n|num(ber of)?) ?)?"
     r"(volumen?|vol|vlm|qty|quantity|size|shares|contracts|ticks|umsatz)( ?from)?"
+    r"|((tick|trading|bar) ?)?volumes?|tick ?counts?|lots"
 )
 VOLUME_OF = re.compile(
     r"vol(ume)? (?!(\w*ma|avg|average|mean|median|change|delta|ratio|osc\w*|std|rank|profile)( |$))\S+"
@@ -43,6 +46,8 @@ PRICE_NAMES = tuple(
     for wording in WORDINGS
     for words in (*((*PRICES[:3], close) for close in CLOSES), LETTERS)
 )
+PRICE_LIKE, MOST_ROWS = 0.05, 0.9  # relative distance from the bid, in so many of the rows
+PRICES_OF_TICKS = 2  # beside bid and ask: mid and last
 TICK_NAMES = (("bid", "ask"), ("bid price", "ask price"), ("bidprice", "askprice"), ("bid px 00", "ask px 00"))
 DATABENTO_NAMES = {"rtype", "publisher id"}
 
@@ -67,6 +72,7 @@ class Columns:
     noon: bool = False  # see StampColumns
     utc: bool = False  # likewise
     unread: str = ""  # names a clock beside stamps without a time of day, for a message
+    more: str = ""  # names of the prices beside bid and ask of each minute, which are those of bars
 
     @property
     def ticks(self) -> bool:
@@ -151,6 +157,8 @@ def find_columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Columns
     rest = {plain[i]: i for i in reversed(by_quote)}
     volume, period = _find_volume(rest), _first(rest, PERIOD_NAMES)
     others = {i: plain[i] for i in cells if i not in (*stamp, volume, period)}
+    quotes = len(prices) == 2 and are_on_minutes(cells, found)
+    more = _find_more_prices(rows, prices[0], list(others)) if quotes else []
     return Columns(
         stamp,
         found.stamps,
@@ -168,11 +176,21 @@ def find_columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Columns
         noon=found.noon,
         utc=found.utc,
         unread=_describe_unread(names, find_unread_clock(plain, cells, found)),
+        more=printable([names[i] for i in more]),
     )
 
 
 def _describe_unread(names: Sequence[str], found: tuple[int, str] | None) -> str:
     return f", and {found[1]!r} in column {printable([names[found[0]]])}, which is not read" if found else ""
+
+
+def _find_more_prices(rows: Sequence[Sequence[str]], bid: int, others: Sequence[int]) -> list[int]:
+    """Return the columns beside bid and ask that hold prices, where they are more than ticks have."""
+    comma = decimal_comma(row[bid] for row in rows) is True
+    bids, *columns = (parse_numbers(pl.Series([row[i] for row in rows]), comma=comma) for i in (bid, *others))
+    near = (int(((column / bids - 1).abs() < PRICE_LIKE).sum()) for column in columns)
+    found = [i for i, count in zip(others, near, strict=True) if count > MOST_ROWS * len(rows)]
+    return found if len(found) > PRICES_OF_TICKS else []
 
 
 def _first(positions: dict[str, int], names: Sequence[str]) -> int | None:

@@ -41,7 +41,18 @@ def recognise(lines: Sequence[str], *, file: str) -> Layout:
         raise UnknownFormat(_explain(sample, file))
     if layout.columns.stamps.clock and layout.columns.unread:
         raise no_clock(layout.columns, file)
+    check_quotes(layout.columns, file)
     return layout
+
+
+def check_quotes(columns: Columns, file: str) -> None:
+    """Raises    UnknownFormat: bid and ask stand beside the prices of bars"""
+    if columns.more:
+        raise UnknownFormat(
+            f"Expected bars with columns open, high, low and close, or ticks, got bid and ask of each minute beside "
+            f"prices in columns {columns.more} of {file}; export whole bars, or leave out the columns that are not of "
+            "ticks"
+        )
 
 
 def _explain(sample: Sequence[str], file: str) -> str:

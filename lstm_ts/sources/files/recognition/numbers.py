@@ -8,10 +8,10 @@ import polars as pl
 from lstm_ts.errors import ConfigError, UnknownFormat
 
 DASHES = "- -- --- \N{EN DASH} \N{EM DASH} . ?"
-WORDS = "undefined missing none nil nan nat null (null) na <na> n/a n.a."
+WORDS = "undefined missing none (none) nil nan nat null (null) na <na> n/a n.a. n/d n.d. *"
 CODES = r"\n #n/a #na #null! #num! #value! #ref! #div/0!"
 UNDEFINED = str(2**63 - 1)  # Databento's price for none
-NO_VALUE = ("", "#n/a n/a", UNDEFINED, *f"{DASHES} {WORDS} {CODES}".split())  # in lower case
+NO_VALUE = ("", "#n/a n/a", "no data", UNDEFINED, *f"{DASHES} {WORDS} {CODES}".split())  # in lower case
 NO_PRICES = "no prices"  # of a row that is no bar; a row that lacks some of its prices is damaged
 NO_NUMBER = "unparseable price"
 NANOS = re.compile(r"-?\d{7,}")

@@ -21,6 +21,7 @@ EPOCHS = re.compile(
     r"(event |unix |epoch )?(time ?stamp|time|date|ts|unix|epoch)"
     r"( (unix|event|key|[mun]?s|sec(onds)?|millis|micros|nanos))*|mts"
 )
+EPOCH_LIKE = re.compile(r"time|stamp|date|epoch|unix|\b(ts|t|at)\b")  # where no other column holds stamps
 OPENING = re.compile(
     r"(?!.*\b(int|interest|oi|contracts?|balance|positions?)\b)(.+ )?(open|start|begin)(ing)?( .+)?|starts?"
     r"|((date|time|period|zeit) )?(from|von)"
@@ -80,6 +81,12 @@ def _are_midnights(text: pl.Series, stamps: Stamp) -> bool:
     return (len(times) > 0 and bool((times == time()).all())) or _all(MIDNIGHT, text)
 
 
+def are_on_minutes(cells: Mapping[int, Sequence[str]], found: StampColumns) -> bool:
+    """Test whether all stamps are whole minutes, each once, as those of bars."""
+    times = parse_stamps(_join(cells, found.at, noon=found.noon), found.stamps).drop_nulls()
+    return bool((times == times.dt.truncate("1m")).all()) and times.n_unique() == len(times)
+
+
 def has_stamps(plain: Iterable[str]) -> bool:
     """Test whether a column that holds no prices is named like stamps."""
     return any(_rank(name) is not None for name in plain)
@@ -128,7 +135,15 @@ def _find(plain: Sequence[str], cells: Mapping[int, Sequence[str]], utc: Collect
         combined = _combine(cells, (days[0], clocks[0], *parts), hours_only=bool(hours) and not parts)
         if found := combined and _with_noon(combined, plain, cells):
             return found
+    epochs = [i for i in shapes if shapes[i].date == "epoch"]
+    if len(epochs) == 1 and EPOCH_LIKE.search(plain[epochs[0]]) and _is_in_order(cells[epochs[0]]):
+        return StampColumns((epochs[0],), shapes[epochs[0]])
     return next((StampColumns((i,), shapes[i]) for i in days if i in known), None)
+
+
+def _is_in_order(epochs: Sequence[str]) -> bool:
+    numbers = pl.Series([cell for cell in epochs if cell]).cast(pl.Float64, strict=False)
+    return numbers.is_sorted() or numbers.is_sorted(descending=True)
 
 
 def _find_hours(plain: Sequence[str], cells: Mapping[int, Sequence[str]]) -> tuple[list[int], list[int]]:

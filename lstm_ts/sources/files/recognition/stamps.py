@@ -18,6 +18,7 @@ ABBREVIATIONS = dict.fromkeys(UTC_NAMES, 0) | {
 
 VAGUE = ("CST",)
 CLOCK_AND_OFFSET = re.compile(r":\d\d[\d.]*([+-]\d{1,2}:\d\d)$")
+HOUR_AND_MINUTE = re.compile(r"\d{1,2}-\d\d?")  # as 15-30, which is no hour beside an offset
 MOST_OFFSETS = 2  # of one file's first rows: summer's and winter's
 
 YEAR, ANY_YEAR = r"(?P<y>[12]\d{3})", r"(?P<y>[12]\d{3}|\d\d)"
@@ -111,8 +112,12 @@ def _parts(kind: str, text: str) -> dict[str, str] | None:
     rests = (CLOCK_REST, DIGITS_REST, GLUED_DIGITS) if kind == "compact" else (CLOCK_REST, DIGITS_REST)
     for rest in rests:
         found = re.fullmatch(DATE_PARTS[kind] + rest, text)
-        if found and _is_day(kind, found["d"], found["m"]) and found.groupdict().get("o") not in HALF_DAYS:
-            return {name: value or "" for name, value in found.groupdict().items()}
+        if found and _is_day(kind, found["d"], found["m"]):
+            parts = {name: value or "" for name, value in found.groupdict().items()}
+            if parts.get("o") not in HALF_DAYS and not HOUR_AND_MINUTE.fullmatch(
+                parts.get("c", "") + parts.get("o", "")
+            ):
+                return parts
     return None
 
 
