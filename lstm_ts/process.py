@@ -1,5 +1,6 @@
 """`python -m lstm_ts.process`: stored minutes → stored session hours."""
 
+import logging
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,8 +23,11 @@ from lstm_ts.market.completeness import classify, known_hours, unanswered
 from lstm_ts.market.session import DAY, MINUTE, Session, utc
 from lstm_ts.registry.ledger_check import open_ledger
 from lstm_ts.scoring.tables import percent
+from lstm_ts.sources.stored_series import check_revisions
 from lstm_ts.store.bar_store import BarStore
 from lstm_ts.store.staging import UpsertResult
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,13 +47,16 @@ def process(
     max_unknown_share: float,
     answers: Sequence[AnsweredSpan],
     complete_until: datetime | None,
+    allow_revisions: bool,
 ) -> ProcessResult:
     """Make the hours whose minutes are known, by the answers that sources gave for them.
 
     A session that no answer touches comes from a store that is older than the ledger of answers: of its hours, the
     minutes themselves must span the last. `complete_until` vouches for all hours that close by then.
 
-    Raises    NoRows: no minutes are stored; ConfigError: they were stored with another session, or are in the future
+    allow_revisions   of stored hours by minutes of another series
+    Raises    NoRows: no minutes are stored; ConfigError: they were stored with another session, or are in the future;
+              DataError: stored hours are of another series
     """
     for name, share in (("min_minutes_share", min_minutes_share), ("max_unknown_share", max_unknown_share)):
         if not 0 <= share <= 1:
@@ -65,9 +72,22 @@ def process(
         minute_bars, known, min_minutes_share=min_minutes_share, complete_until=max(until, default=None)
     )
     with processed.upsert(raw.source, session) as staging:
+        _check_series(hourly_bars, raw, processed, allow=allow_revisions)
         staging.add(hourly_bars)
     total = session_hours.height
     return ProcessResult(staging.result, total, total - hourly_bars.height, total - known.height)
+
+
+def _check_series(hourly_bars: pl.DataFrame, raw: BarStore, processed: BarStore, *, allow: bool) -> None:
+    """Compare the hours with the stored ones, but for those of which more minutes are known since."""
+    if not len(processed.read_stamps()):
+        return
+    shares = hourly_bars.select("ts", now="minutes_share")
+    stored = processed.read().join(shares, on="ts").filter(pl.col("now") <= pl.col("minutes_share"))
+    name = f"the minutes in {raw.folder}"
+    revision = check_revisions(hourly_bars, stored, processed, name, allow=allow)
+    if revision.told:
+        log.warning("Of %s come hours that revise in %s %s", name, processed.folder, revision)
 
 
 def _known(
@@ -94,6 +114,8 @@ def _known(
 
 
 def run(cfg: DictConfig) -> ProcessResult:
+    if not isinstance(cfg.allow_revisions, bool):
+        raise ConfigError(f"Expected allow_revisions=true or false, got {cfg.allow_revisions}")
     raw, processed = raw_store(cfg), processed_store(cfg)
     with closing(open_ledger(cfg.registry.ledger, cfg.registry.uri)) as ledger:
         answers = ledger.answers(cfg.symbol.name, raw.id)
@@ -105,6 +127,7 @@ def run(cfg: DictConfig) -> ProcessResult:
         max_unknown_share=cfg.max_unknown_share,
         answers=answers,
         complete_until=utc(cfg.complete_until),
+        allow_revisions=cfg.allow_revisions,
     )
     upsert = result.upsert
     print(f"Hourly bars → {processed.folder}: {upsert.new:,} new, {upsert.same:,} the same, {upsert.revised:,} revised")

@@ -70,7 +70,9 @@ class Stores:
     def answers(self) -> list[AnsweredSpan]:
         return self.ledger.answers("XAGUSD", self.raw.id)
 
-    def process(self, session: Session, *, complete_until: datetime | None = None) -> ProcessResult:
+    def process(
+        self, session: Session, *, complete_until: datetime | None = None, allow_revisions: bool = False
+    ) -> ProcessResult:
         return process(
             self.raw,
             self.processed,
@@ -79,6 +81,7 @@ class Stores:
             max_unknown_share=0.1,
             answers=self.answers(),
             complete_until=complete_until,
+            allow_revisions=allow_revisions,
         )
 
     def status(self, session: Session, *, start: datetime | None = None, end: datetime | None = None) -> Status:
@@ -735,6 +738,21 @@ def test_another_series_of_hours_over_stored_hours_is_refused(stores: Stores, tm
     assert before.height >= 100 and stores.processed.read().equals(before)
 
 
+def test_minutes_of_another_series_do_not_replace_stored_hours(stores: Stores, tmp_path: Path, silver: Session) -> None:
+    hours = [START + timedelta(hours=i) for i in range(11)]
+    minutes = [START + timedelta(minutes=i) for i in range(660)]
+    stores.ingest(offset(tmp_path / "h1.csv", 0.0, stamps=hours), silver)
+    half = offset(tmp_path / "half.csv", 0.02, stamps=[ts for ts in minutes if ts.minute < 30])
+    stores.ingest(half, silver)
+    before = stores.processed.read()
+    with pytest.raises(DataError, match=r"got 10 of 10 bars .* by 10 bps.*allow_revisions=true.*nothing of this was"):
+        stores.process(silver)
+    assert stores.processed.read().equals(before)
+    assert stores.process(silver, allow_revisions=True).upsert.revised == 10
+    stores.ingest(offset(tmp_path / "rest.csv", 0.04, stamps=[ts for ts in minutes if ts.minute >= 30]), silver)
+    assert stores.process(silver).upsert.revised == 11  # more minutes of an hour are no other series
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -768,6 +786,21 @@ def test_the_same_bars_again_are_no_revision(
     stores.ingest(offset(tmp_path / "b.csv", 1e-7, digits=9), silver)
     stores.ingest(offset(tmp_path / "c.csv", 0.0), silver)
     assert "other prices" not in caplog.text
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_known_volume_outlives_a_file_without_volumes(
+    stores: Stores, tmp_path: Path, silver: Session, order: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ["a.csv", "b.csv"][::order]
+    offset(tmp_path / names[0], 0.0, stamps=MINUTES[:-1])
+    path = offset(tmp_path / names[1], 0.0)
+    path.write_text(path.read_text().replace(",7\n", "\n"))
+    stores.ingest(tmp_path / "?.csv", silver)
+    assert stores.raw.read()["volume"].to_list() == [7.0] * 119 + [None]
+    path.write_text(offset(tmp_path / "c", 0.0).read_text().replace(",7\n", ",70\n"))
+    assert stores.ingest(path, silver).revised == 120
+    assert "119 of 120 bars with other volumes" in caplog.text
 
 
 def test_however_files_are_cut_they_make_the_same_hours(tmp_path: Path, silver: Session) -> None:

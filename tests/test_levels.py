@@ -48,7 +48,7 @@ def test_a_window_far_from_the_closes_of_the_training_hours_is_told(
 def priced(*prices: float, minutes: Sequence[float] = ()) -> pl.DataFrame:
     """Bars of one price each, so many minutes after the first; by default one after the other."""
     ts = [datetime(2025, 1, 6, tzinfo=UTC) + timedelta(minutes=at) for at in minutes or range(len(prices))]
-    columns = {name: pl.Series(prices, dtype=pl.Float64) for name in PRICES}
+    columns = {name: pl.Series(prices, dtype=pl.Float64) for name in (*PRICES, "volume")}
     return pl.DataFrame({"ts": pl.Series(ts, dtype=TS)} | columns)
 
 

@@ -243,6 +243,16 @@ def test_a_spread_that_comes_later_revises_nothing_and_stays_where_bars_come_aga
     assert store.read().select("close", "spread").rows() == [(1.0, 0.02), (9.0, 0.03), (3.0, None)]
 
 
+@pytest.mark.parametrize("none", [None, 0.0])
+def test_a_known_volume_stays_where_bars_come_again_without(store: BarStore, none: float | None) -> None:
+    upsert(store, bars([1.0, 2.0]))
+    without = bars([1.0, 9.0, 3.0]).with_columns(volume=pl.lit(none, pl.Float64))
+    assert upsert(store, without) == UpsertResult(new=1, same=1, revised=1, months=("2014-12", "2015-01"))
+    assert store.read().select("close", "volume").rows() == [(1.0, 1.0), (9.0, 1.0), (3.0, none)]
+    upsert(store, bars([4.0], YEAR_END + 3 * MINUTE), without.tail(1).with_columns(ts=YEAR_END + 3 * MINUTE))
+    assert store.read().select("close", "volume").row(3) == (3.0, 1.0)
+
+
 def test_a_store_from_before_spreads_were_kept_is_read_and_goes_on(store: BarStore) -> None:
     upsert(store, bars([1.0, 2.0]))
     upsert(store, bars([5.0]))

@@ -107,6 +107,16 @@ def is_synthetic(source_name: str) -> bool:
     return source_name.startswith("synthetic")
 
 
+def keep_last(bars: pl.DataFrame) -> pl.DataFrame:
+    """Keep the last of the rows with one `ts`; a volume (0 is none) or spread that it lacks is the last known one."""
+    if not bars["ts"].is_duplicated().any():
+        return bars
+    kept = bars.with_columns(traded=pl.when(pl.col("volume") > 0).then("volume"))
+    sparse = pl.col("traded", "volume", "spread").last(ignore_nulls=True)
+    kept = kept.group_by("ts", maintain_order=True).agg(pl.exclude("traded", "volume", "spread").last(), sparse)
+    return kept.with_columns(volume=pl.coalesce("traded", "volume")).select(bars.columns)
+
+
 def reject_reason() -> pl.Expr:
     """Return why a row is bad, null for a good row. Columns `ts` and PRICES, null where they could not be parsed."""
     prices = [pl.col(p) for p in PRICES]
@@ -150,12 +160,9 @@ def check_bars(bars: pl.DataFrame) -> None:
 def make_rejects(bad: pl.DataFrame, name: str) -> pl.DataFrame:
     """Return REJECT_SCHEMA for rows of numbers (BAR_SCHEMA and `reason`); `name` is that of the source."""
     values = [pl.col(column).cast(pl.String).fill_null("") for column in ("ts", *PRICES, "volume")]
-    return bad.with_row_index("line", 1).select(
-        file=pl.lit(name),
-        line=pl.col("line").cast(pl.Int64),
-        reason="reason",
-        text=pl.concat_str(values, separator=","),
-    )
+    text = pl.concat_str(values, separator=",")
+    rows = bad.with_row_index("line", 1)
+    return rows.select(file=pl.lit(name), line=pl.col("line").cast(pl.Int64), reason="reason", text=text)
 
 
 def describe_rejects(rejects: pl.DataFrame) -> str:

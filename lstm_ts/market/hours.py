@@ -7,7 +7,7 @@ from datetime import timedelta
 import polars as pl
 
 from lstm_ts.errors import DataError, NoRows
-from lstm_ts.market.bars import HOURLY_SCHEMA, BarBatch, count_by_hour, describe_rejects, make_hourly_bars
+from lstm_ts.market.bars import HOURLY_SCHEMA, BarBatch, count_by_hour, describe_rejects, keep_last, make_hourly_bars
 from lstm_ts.market.levels import check_levels
 from lstm_ts.market.session import HOUR, Session
 from lstm_ts.market.zone_check import check_zone
@@ -62,13 +62,13 @@ def make_hours(batches: Sequence[BarBatch], session: Session, *, min_minutes_sha
     hours = [pl.DataFrame(schema=HOURLY_SCHEMA)]
     for minutes in sorted({batch.minutes for batch in batches}, reverse=True):
         bars = pl.concat([batch.bars for batch in batches if batch.minutes == minutes])
-        bars = bars.unique("ts", keep="last", maintain_order=True).sort("ts")
+        bars = keep_last(bars).sort("ts")
         if minutes == 60:
             hours.append(whole_hours(bars))
         elif bars.height:
             session_hours = session.hours(bars["ts"][0], bars["ts"][-1] + timedelta(minutes=minutes))
             hours.append(make_hourly_bars(bars, session_hours, min_minutes_share=min_minutes_share, minutes=minutes))
-    return pl.concat(hours).unique("ts", keep="last", maintain_order=True).sort("ts")
+    return keep_last(pl.concat(hours)).sort("ts")
 
 
 def whole_hours(bars: pl.DataFrame) -> pl.DataFrame:

@@ -13,6 +13,7 @@ MIN_BARS = 10  # fewer in common prove nothing
 MANY_BARS = 100  # in common; of fewer, a larger share may differ
 MAX_SHARE = 0.5  # of many bars; a broker corrects single bars, another series differs nearly everywhere
 MAX_SHARE_OF_FEW = 0.9  # a broker may correct most of its last bars
+MAX_VOLUME = 0.01  # relative: what rounding explains
 MAX_SIZE_BPS = 0.2  # mean size of rounding; another side of the quote is further away, even of EUR/USD
 
 
@@ -24,6 +25,12 @@ class Revision:
     differing: int  # in a price
     mean_bps: float  # new over stored, over the prices of those that differ
     size_bps: float  # mean absolute difference of these prices
+    volumes: int  # bars with a known volume in both, that differs
+
+    @property
+    def told(self) -> bool:
+        """True if a price differs, or the volumes of more bars than corrections explain."""
+        return self.differing > 0 or self.volumes > MAX_SHARE * self.common
 
     @property
     def replaces(self) -> bool:
@@ -32,6 +39,8 @@ class Revision:
         return self.common >= MIN_BARS and self.differing > most and not self.size_bps <= MAX_SIZE_BPS
 
     def __str__(self) -> str:
+        if not self.differing:
+            return f"{self.volumes:,} of {self.common:,} bars with other volumes"
         share = self.differing / max(self.common, 1)
         return (
             f"{self.differing:,} of {self.common:,} bars ({100 * share:.1f} %) with other prices, by "
@@ -45,11 +54,13 @@ def _shown(bps: float, sign: str = "") -> str:
 
 
 def compare_bars(bars: pl.DataFrame, stored: pl.DataFrame) -> Revision:
-    """Compare frames of `ts` and PRICES; of bars with the same `ts` the last one counts."""
-    both = bars.join(stored.select("ts", *PRICES), on="ts", maintain_order="left", suffix=" before")
+    """Compare frames of `ts`, PRICES and `volume`; of bars with the same `ts` the last one counts."""
+    both = bars.join(stored.select("ts", *PRICES, "volume"), on="ts", maintain_order="left", suffix=" before")
     both = both.unique("ts", keep="last", maintain_order=True)
     bps_NP = (both.select(PRICES).to_numpy() / both.select(f"{name} before" for name in PRICES).to_numpy() - 1) * BPS
     bps_NP = bps_NP[~(np.abs(bps_NP) <= NOISE_BPS).all(axis=1)]  # NaN differs
+    traded = both.filter(pl.col("volume") > 0, pl.col("volume before") > 0)
+    volumes = traded.filter((pl.col("volume") / pl.col("volume before") - 1).abs() > MAX_VOLUME).height
     if not len(bps_NP):
-        return Revision(both.height, 0, 0.0, 0.0)
-    return Revision(both.height, len(bps_NP), float(bps_NP.mean()), float(np.abs(bps_NP).mean()))
+        return Revision(both.height, 0, 0.0, 0.0, volumes)
+    return Revision(both.height, len(bps_NP), float(bps_NP.mean()), float(np.abs(bps_NP).mean()), volumes)

@@ -112,7 +112,7 @@ class Delivery:
 
     def _compare(self, bars: pl.DataFrame, stored: pl.DataFrame, store: BarStore, limits: IngestLimits) -> None:
         revision = check_revisions(bars, stored, store, self.name, allow=limits.allow_revisions)
-        if revision.differing:
+        if revision.told:
             log.warning("%s revises in %s %s", self.name, store.folder, revision)
 
     def _check_rejects(self, max_share: float) -> None:

@@ -20,7 +20,7 @@ from lstm_ts.sources.spikes import MAX_ROWS, SPIKE
 from lstm_ts.store.bar_store import BarStore
 
 NEAR = timedelta(days=7)
-LEVEL_SCHEMA = pl.Schema({"ts": TS} | dict.fromkeys(PRICES, pl.Float64()))
+LEVEL_SCHEMA = pl.Schema({"ts": TS} | dict.fromkeys((*PRICES, "volume"), pl.Float64()))
 REMEDY = "take another symbol=, or allow_level_change=true if the market moved so; nothing of this was stored"
 
 ANOTHER_SERIES = (

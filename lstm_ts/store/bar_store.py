@@ -184,9 +184,10 @@ class BarStore:
         for month in sorted(staging.parts):
             staged = staging.read(month)
             stored = _concat(self.schema, *([months[month].read(self.folder)] if month in months else []))
-            month_new, differing = find_changes(stored, staged)
-            new, revised, total = new + month_new, revised + differing.height, total + staged.height
-            if not (merged := merge(stored, staged)).equals(stored):
+            merged, total = merge(stored, staged), total + staged.height
+            differing = find_changes(stored, merged)
+            new, revised = new + merged.height - stored.height, revised + differing.height
+            if not merged.equals(stored):
                 months[month] = write_month(staging.folder, month, merged)
                 changed.append(month)
             if differing.height:

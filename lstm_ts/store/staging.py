@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from lstm_ts.market.bars import check_bars
+from lstm_ts.market.bars import check_bars, keep_last
 
 REVISED = "{}_revised"  # a column's value since
 
@@ -33,7 +33,7 @@ class Staging:
         self.span: tuple[datetime, datetime] | None = None  # the first and the last `ts` that was added
 
     def add(self, bars: pl.DataFrame) -> None:
-        """Take bars in any order; of rows with the same `ts` the last one added is kept.
+        """Take bars in any order; of rows with the same `ts` the last one added is kept, see `keep_last`.
 
         Raises    DataError: a bar that cannot be, see `check_bars`
         """
@@ -48,22 +48,16 @@ class Staging:
             self.parts[str(month)].append(part)
 
     def read(self, month: str) -> pl.DataFrame:
-        staged = pl.concat([pl.read_parquet(part) for part in self.parts[month]])
-        return staged.unique("ts", keep="last", maintain_order=True)
+        return keep_last(pl.concat([pl.read_parquet(part) for part in self.parts[month]]))
 
 
-def find_changes(stored: pl.DataFrame, staged: pl.DataFrame) -> tuple[int, pl.DataFrame]:
-    """Return the number of new staged rows, and the stored rows with their revised values. A spread revises nothing."""
-    both = stored.join(staged, on="ts", suffix=REVISED.format(""))
-    differs = [
-        pl.col(name).ne_missing(pl.col(REVISED.format(name))) for name in staged.columns if name not in ("ts", "spread")
-    ]
-    return staged.height - both.height, both.filter(pl.any_horizontal(differs))
+def find_changes(stored: pl.DataFrame, merged: pl.DataFrame) -> pl.DataFrame:
+    """Return the stored rows that the merged ones revise, with their revised values. A spread revises nothing."""
+    both = stored.join(merged, on="ts", suffix=REVISED.format(""))
+    names = [name for name in stored.columns if name not in ("ts", "spread")]
+    return both.filter(pl.any_horizontal(pl.col(name).ne_missing(pl.col(REVISED.format(name))) for name in names))
 
 
 def merge(stored: pl.DataFrame, staged: pl.DataFrame) -> pl.DataFrame:
-    """Replace stored rows by staged ones; a stored spread stays where a row comes again without one."""
-    known = stored.select("ts", known="spread")
-    kept = staged.join(known, on="ts", how="left", maintain_order="left")
-    kept = kept.with_columns(pl.coalesce("spread", "known")).drop("known")
-    return pl.concat([stored, kept]).unique("ts", keep="last", maintain_order=True).sort("ts")
+    """Replace stored rows by staged ones; a stored volume or spread stays where a row comes again without one."""
+    return keep_last(pl.concat([stored, staged])).sort("ts")

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from lstm_ts.errors import ConfigError, UnknownFormat, WrongZone
-from lstm_ts.market.bars import BAR_SCHEMA, PRICES, BarBatch
+from lstm_ts.market.bars import BAR_SCHEMA, PRICES, BarBatch, keep_last
 from lstm_ts.market.spacing import MINUTE_US, Times
 from lstm_ts.sources.files.checks import check_sides, make_rejects
 from lstm_ts.sources.files.chunks import Chunks, describe_left_out, open_chunks
@@ -203,7 +203,7 @@ class Files:
             evidence.add(bars["ts"].filter(new))
             evidence.add_refused(either_pass(rows))
             if not new.all():
-                bars = bars.unique("ts", keep="last", maintain_order=True)
+                bars = keep_last(bars)
             bars = overlap.take(bars, file.last)
             minutes, rejects = file.spacing // MINUTE_US, make_rejects(rows, file.path)
             yield BarBatch(bars, minutes=minutes, rejects=rejects, volumes=file.volumes)
