@@ -256,6 +256,15 @@ def test_the_file_that_ends_later_is_taken_where_files_overlap_and_a_difference_
 
 
 @pytest.mark.parametrize("rows", [1, 3, 1000])
+def test_a_file_that_descends_has_the_later_of_two_rows_of_a_minute_first(tmp_path: Path, rows: int) -> None:
+    minutes = [f"2025.01.06,22:{i:02}" for i in range(30)]
+    unfinished = mt4(*minutes[:10]) + f"{minutes[10]},29.5,29.6,29.4,29.5,1\n"
+    lines = (unfinished + mt4(*minutes[9:])).splitlines()
+    found = batches(write(tmp_path, "\n".join(lines[::-1])), "UTC", rows=rows)
+    assert bars_of(found)["close"].to_list() == [29.55] * 30
+
+
+@pytest.mark.parametrize("rows", [1, 3, 1000])
 def test_the_last_of_two_rows_of_a_minute_is_taken_and_told(tmp_path: Path, rows: int) -> None:
     """As where two exports that overlap were joined to one file."""
     unfinished = mt4("2025.01.06,22:00", "2025.01.06,22:01") + "2025.01.06,22:02,29.5,29.6,29.4,29.5,1\n"
@@ -524,6 +533,20 @@ def test_the_order_of_ticks_changes_no_minute(tmp_path: Path, rows: int) -> None
     usual = bars_of(batches(write(tmp_path, "\n".join(lines)), rows=1000))
     for order in (lines[::-1], lines[1::2] + lines[::2]):
         assert bars_of(batches(write(tmp_path, "\n".join(order)), rows=rows)).equals(usual)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 1000])
+@pytest.mark.parametrize("again", [0, 130])
+def test_ticks_of_one_second_that_come_newest_first_make_the_same_minutes(
+    tmp_path: Path, rows: int, again: int
+) -> None:
+    def tick(i: int) -> str:
+        return f"{datetime(2025, 1, 6, 22) + timedelta(seconds=i // 3)},{29 + i / 1000:.3f},{29.02 + i / 1000:.3f}"
+
+    lines = [tick(i) for i in [*range(300), *range(300 - again, 400)]]
+    usual = bars_of(batches(write(tmp_path, "\n".join(["time,bid,ask", *lines])), "UTC"))
+    newest_first = write(tmp_path, "\n".join(["time,bid,ask", *lines[::-1]]))
+    assert bars_of(batches(newest_first, "UTC", rows=rows)).equals(usual)
 
 
 def quotes(*seconds: int) -> str:

@@ -788,6 +788,44 @@ def test_the_same_bars_again_are_no_revision(
     assert "other prices" not in caplog.text
 
 
+@pytest.mark.parametrize("every", [1, 60])
+def test_the_unfinished_last_bar_of_an_older_file_does_not_replace_the_stored_one(
+    stores: Stores, tmp_path: Path, silver: Session, every: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    stamps = [START + timedelta(minutes=every * i) for i in range(11)]
+    newer = offset(tmp_path / "b.csv", 0.0, stamps=stamps)
+    older = "".join(newer.read_text().splitlines(keepends=True)[:6])
+    older += f"{stamps[6]:%Y.%m.%d,%H:%M},20.006,20.006,20.001,20.001,3\n"
+    stores.ingest(newer, silver)
+    (tmp_path / "a.csv").write_text(older)
+    result = stores.ingest(tmp_path / "a.csv", silver)
+    assert (result.same, result.revised, caplog.text) == (7, 0, "")
+
+
+def ticks(path: Path, first_s: int, last_s: int) -> Path:
+    """A tick each second, whose bid rises and falls."""
+    rows = ((START + timedelta(seconds=at), 20 + 0.001 * (at * 37 % 91)) for at in range(first_s, last_s))
+    path.write_text("time,bid,ask\n" + "".join(f"{ts:%Y-%m-%d %H:%M:%S},{b:.3f},{b + 0.02:.3f}\n" for ts, b in rows))
+    return path
+
+
+def test_halves_of_a_minute_or_of_an_hour_in_two_commands_are_told(
+    stores: Stores, tmp_path: Path, silver: Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = ticks(tmp_path / "whole.csv", 0, 600)
+    stores.ingest(whole, silver)
+    for part in ((90, 600), (0, 550)):  # a part of a stored minute at either end
+        assert stores.ingest(ticks(tmp_path / "part.csv", *part), silver).revised == 0
+    assert caplog.text == ""
+    stores.ingest(ticks(tmp_path / "half.csv", 600, 610), silver)
+    stores.ingest(ticks(tmp_path / "other.csv", 610, 660), silver)
+    assert "if two files of ticks part a minute, ingest both in one command" in caplog.text
+    later = START + timedelta(days=1)
+    for first in (0, 10):
+        stores.ingest(spaced(tmp_path / "m15.csv", later + timedelta(minutes=15 * first), 10, minutes=15), silver)
+    assert "has only a part of the hour 2019-03-06 12:00 UTC, which makes none; ingest the files of" in caplog.text
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_known_volume_outlives_a_file_without_volumes(
     stores: Stores, tmp_path: Path, silver: Session, order: int, caplog: pytest.LogCaptureFixture

@@ -48,6 +48,22 @@ class Revision:
         )
 
 
+def find_wholes(bars: pl.DataFrame, stored: pl.DataFrame, firsts: pl.Series, lasts: pl.Series) -> pl.DataFrame:
+    """Return the stored bars of which the first or last bar of a file is a part, as where an export ends within it.
+
+    bars, stored    frames of `ts`, PRICES and `volume`; of bars with the same `ts` the last one counts
+    firsts, lasts   `ts` of the first and of the last bar of each file
+    """
+    ts = pl.col("ts")
+    first, last = ts.is_in(firsts.implode()), ts.is_in(lasts.implode())
+    at_edges = bars.filter(first | last).unique("ts", keep="last", maintain_order=True)
+    both = stored.join(at_edges.select("ts", pl.col(*PRICES, "volume").name.suffix(" part")), on="ts")
+    volume, high, low = pl.col("volume part"), pl.col("high part"), pl.col("low part")
+    within = (high <= pl.col("high")) & (low >= pl.col("low")) & (volume <= pl.col("volume")).fill_null(True)
+    begins, ends = pl.col("open") == pl.col("open part"), pl.col("close") == pl.col("close part")
+    return both.filter(within, (last & begins) | (first & ends)).select(stored.columns)
+
+
 def _shown(bps: float, sign: str = "") -> str:
     """Round to two digits, written out."""
     return f"{float(f'{bps:.2g}'):{sign},g}"

@@ -1,6 +1,7 @@
 """Delivery of one source in one run, checked as a whole before any of it is stored."""
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -9,10 +10,20 @@ from pathlib import Path
 import polars as pl
 
 from lstm_ts.errors import DataError, NoRows, TooManyRejects
-from lstm_ts.market.bars import REJECT_SCHEMA, TS, AnsweredSpan, BarBatch, count_by_hour, describe_rejects
+from lstm_ts.market.bars import (
+    BAR_SCHEMA,
+    PRICES,
+    REJECT_SCHEMA,
+    TS,
+    AnsweredSpan,
+    BarBatch,
+    count_by_hour,
+    describe_rejects,
+)
 from lstm_ts.market.close_stamps import warn_of_close_stamps
 from lstm_ts.market.hours import make_hours, without_closed
 from lstm_ts.market.levels import check_levels
+from lstm_ts.market.revisions import compare_bars, find_wholes
 from lstm_ts.market.session import HOUR, Session
 from lstm_ts.market.zone_check import Mismatch, check_zone
 from lstm_ts.scoring.tables import percent
@@ -48,6 +59,8 @@ class Delivery:
         self._counts: list[pl.DataFrame] = []
         self._minutes = [pl.DataFrame(schema=LEVEL_SCHEMA)]
         self._stamps: list[tuple[int, pl.Series]] = []  # minutes of a bar, and of each bar its stamp
+        self._edges: defaultdict[str, list[datetime]] = defaultdict(list)  # by file: first and last stamp of each batch
+        self.wholes = pl.DataFrame(schema=BAR_SCHEMA)  # stored minutes of which the delivered ones are parts
 
     @property
     def repeated(self) -> int:
@@ -69,6 +82,8 @@ class Delivery:
             log.warning(note)
         self._counts.append(count_by_hour(batch.bars).with_columns(part=pl.lit(batch.part)))
         self._stamps.append((batch.minutes, batch.bars["ts"]))
+        if batch.part:
+            self._edges[batch.part] += [*batch.bars["ts"].head(1), *batch.bars["ts"].tail(1)]
         self.answers.append(batch.answers)
         self.kept += batch.bars.height
         self.rejected += append_rejects(self._rejects_csv, batch.rejects)
@@ -92,7 +107,9 @@ class Delivery:
         stored = read_about(came["ts"], raw)
         if not limits.allow_level_change:
             check_levels(came, pl.concat([stored, read_about(came["ts"], processed)]), self.name, remedy=REMEDY)
-        self._compare(minutes, stored, raw, limits)
+        wholes = find_wholes(minutes, stored, *self._find_edges())
+        self.wholes = wholes.select("ts", *PRICES, "volume", spread=pl.lit(None, pl.Float64))
+        self._compare(pl.concat([minutes, wholes]), stored, raw, limits)
         return mismatch
 
     def make_hours(
@@ -106,14 +123,46 @@ class Delivery:
         if hours.is_empty() and len(self.longer) == len(self.answers):
             raise NoRows(f"Expected at least one whole session hour from {self.name}, got parts of hours only")
         new = _without_made_hours(hours, raw, processed, session, limits.min_minutes_share)
+        self._warn_of_parts(hours["ts"], processed.read_stamps())
         if new.height:
-            self._compare(new, read_about(new["ts"], processed), processed, limits)
+            stored = read_about(new["ts"], processed)
+            new = new.update(find_wholes(new, stored, *self._find_edges("1h")), on="ts")
+            self._compare(new, stored, processed, limits)
         return new, hours.height - new.height
+
+    def _find_edges(self, every: str = "1m") -> tuple[pl.Series, pl.Series]:
+        """Return the first and the last bar of each file, as starts of minutes or hours."""
+        stamps = [stamps for stamps in self._edges.values() if stamps]
+        firsts, lasts = (pl.Series([end(of) for of in stamps], dtype=TS).dt.truncate(every) for end in (min, max))
+        return firsts, lasts
+
+    def _warn_of_parts(self, hours: pl.Series, stored: pl.Series) -> None:
+        """Warn of the first or last hour that is not made while the stored hours go on beside it."""
+        parts = pl.concat([batch.bars["ts"] for batch in self.longer]).dt.truncate("1h")
+        for part, beside in ((parts.min(), -HOUR), (parts.max(), HOUR)):
+            assert isinstance(part, datetime)
+            if part + beside in stored and part not in stored and part not in hours:
+                log.warning(
+                    "%s has only a part of the hour %s UTC, which makes none; ingest the files of both parts in one "
+                    "command, or a span of full hours",
+                    self.name,
+                    f"{part:%Y-%m-%d %H:%M}",
+                )
 
     def _compare(self, bars: pl.DataFrame, stored: pl.DataFrame, store: BarStore, limits: IngestLimits) -> None:
         revision = check_revisions(bars, stored, store, self.name, allow=limits.allow_revisions)
         if revision.told:
-            log.warning("%s revises in %s %s", self.name, store.folder, revision)
+            log.warning("%s revises in %s %s%s", self.name, store.folder, revision, self._hint(bars, stored))
+
+    def _hint(self, bars: pl.DataFrame, stored: pl.DataFrame) -> str:
+        """Return what to do about ticks of one minute in files of two commands; empty of hours, or if more differ."""
+        edges = pl.concat(self._find_edges())
+        inner = compare_bars(bars.filter(~pl.col("ts").is_in(edges.implode())), stored)
+        return (
+            ""
+            if inner.told or "minutes_share" in bars.columns
+            else "; if two files of ticks part a minute, ingest both in one command"
+        )
 
     def _check_rejects(self, max_share: float) -> None:
         kept, rejected, named = self.kept, self.rejected, f"{self._rejects_csv} names each"

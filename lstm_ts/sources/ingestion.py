@@ -77,6 +77,8 @@ def ingest(
                 stagings.of(raw).add(taken.bars)
             progress.update(task, rows=delivery.kept)
         mismatch = delivery.check(raw, processed, session, limits)
+        if delivery.wholes.height:
+            stagings.of(raw).add(delivery.wholes)
         if delivery.longer:
             hours, kept_hours = delivery.make_hours(raw, processed, session, limits)
             stagings.of(processed).add(hours)

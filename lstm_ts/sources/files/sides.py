@@ -1,9 +1,11 @@
-"""Fill the blank side of one-sided ticks with its last earlier value. Pure."""
+"""Fill the blank side of one-sided ticks with its last earlier value, in the order of the file. Pure."""
 
 from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
+
+from lstm_ts.market.bars import TS
 
 SIDES = (("open", "low"), ("high", "close"))  # columns of the bid and of the ask, as text_rows.parse gives them
 ORDER_ROWS = 200  # from which the order of a file is inferred
@@ -19,18 +21,40 @@ def carry_sides(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
     frames   ticks of one symbol as from text_rows.parse
     """
     frames = iter(frames)
+    first = _read_first(frames)
+    if not first:
+        return
+    rows = pl.concat(first)
+    carry = {1: _forward, -1: _backward, 0: _refuse}[_find_order(rows["stamp"])]
+    yield from carry(_chain(rows, frames))
+
+
+def find_file_order(frames: Iterator[pl.DataFrame]) -> tuple[bool, int]:
+    """Return whether the rows of a file descend in time, and its first stamp; 0 if it has none.
+
+    frames   of a column `ts`
+    """
+    first = pl.concat([pl.Series("ts", [], TS), *(frame["ts"] for frame in _read_first(frames))]).drop_nulls()
+    return _find_order(first) < 0, int(first.to_physical()[0]) if len(first) else 0
+
+
+def _read_first(frames: Iterator[pl.DataFrame]) -> list[pl.DataFrame]:
+    """Return the first frames, with the rows from which the order of a file is inferred."""
     first: list[pl.DataFrame] = []
     for frame in frames:
         first.append(frame)
         if sum(frame.height for frame in first) >= ORDER_ROWS:
             break
-    if not first:
-        return
-    rows = pl.concat(first)
-    steps = np.diff(rows["stamp"].head(ORDER_ROWS).drop_nulls().to_physical().to_numpy())
+    return first
+
+
+def _find_order(stamps: pl.Series) -> int:
+    """Return 1 if stamps in the order of a file ascend, -1 if they descend, 0 if they do neither."""
+    steps = np.diff(stamps.head(ORDER_ROWS).drop_nulls().to_physical().to_numpy())
     forward, back = int((steps > 0).sum()), int((steps < 0).sum())
-    carry = _refuse if max(forward, back) < IN_ORDER * (forward + back) else _forward if forward >= back else _backward
-    yield from carry(_chain(rows, frames))
+    if max(forward, back) < IN_ORDER * (forward + back):
+        return 0
+    return 1 if forward >= back else -1
 
 
 def _chain(first: pl.DataFrame, rest: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:

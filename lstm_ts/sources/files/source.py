@@ -30,6 +30,7 @@ from lstm_ts.sources.files.recognition.zones import Zone, parse_zone
 from lstm_ts.sources.files.repeated_hour import either_pass
 from lstm_ts.sources.files.scan import ScannedFile, scan_file
 from lstm_ts.sources.files.seen import SeenBars
+from lstm_ts.sources.files.sides import find_file_order
 from lstm_ts.sources.files.spool import Spool
 from lstm_ts.sources.files.symbols import OtherSymbol
 from lstm_ts.sources.files.ticks import (
@@ -194,8 +195,8 @@ class Files:
         return zone
 
     def _bar_batches(self, file: ScannedFile, overlap: Overlap, evidence: FileEvidence) -> Iterator[BarBatch]:
-        """Yield the bars of each block; of several rows with one stamp the last one counts."""
-        seen = SeenBars()
+        """Yield the bars of each block; of several rows with one stamp the last counts, if newest first the first."""
+        seen, (descends, first) = SeenBars(), find_file_order(file.read_rows())
         for rows in file.read_rows():
             valid = rows.filter(pl.col("reason").is_null()).with_columns(pl.col(*PRICES, "spread") * self.price_factor)
             bars = valid.select(BAR_SCHEMA.names()).sort("ts", maintain_order=True)
@@ -203,7 +204,7 @@ class Files:
             evidence.add(bars["ts"].filter(new))
             evidence.add_refused(either_pass(rows))
             if not new.all():
-                bars = keep_last(bars)
+                bars = bars.filter(new) if descends and first == file.last else keep_last(bars)
             bars = overlap.take(bars, file.last)
             minutes, rejects = file.spacing // MINUTE_US, make_rejects(rows, file.path)
             yield BarBatch(bars, minutes=minutes, rejects=rejects, volumes=file.volumes)
@@ -212,11 +213,13 @@ class Files:
     def _tick_batches(self, file: ScannedFile, overlap: Overlap, evidence: FileEvidence) -> Iterator[BarBatch]:
         """Yield the rejects of each block, then all minutes, since any block may have ticks of them."""
         partials, runs = [pl.DataFrame(schema=PARTIAL)], RunCounter()
+        descends, _ = find_file_order(file.read_rows())
         for rows in file.read_rows():
-            partials.append(make_partials(runs.number(self._ticks(rows))))
+            partials.append(make_partials(runs.number(self._ticks(rows)), descends=descends))
             evidence.add_refused(either_pass(rows))
             yield BarBatch(pl.DataFrame(schema=BAR_SCHEMA), rejects=make_rejects(rows, file.path))
-        found = join_partials(self._without_repeats(file, pl.concat(partials)))
+        in_time = partials[::-1] if descends else partials
+        found = join_partials(self._without_repeats(file, pl.concat(in_time), descends=descends))
         bars = to_bars(found)
         evidence.add(bars["ts"])
         joined = to_bars(self._borders.join(found))
@@ -229,7 +232,7 @@ class Files:
         mid, spread = (bid + ask) / 2 * self.price_factor, (ask - bid) * self.price_factor
         return rows.filter(pl.col("reason").is_null()).select("ts", mid=mid, spread=spread)
 
-    def _without_repeats(self, file: ScannedFile, partials: pl.DataFrame) -> pl.DataFrame:
+    def _without_repeats(self, file: ScannedFile, partials: pl.DataFrame, *, descends: bool) -> pl.DataFrame:
         """Remove repeated ticks of the minutes of several runs, a group of minutes at a time, from the disk."""
         again = find_minutes_of_several_runs(partials)
         if again.is_empty():
@@ -243,5 +246,5 @@ class Files:
                 ticks = ticks.join(again, on="minute", maintain_order="left").drop("minute")
                 for (group,), some in ticks.partition_by("group", as_dict=True, include_key=False).items():
                     groups[group].add(some)
-            whole.extend(make_partials(without_repeats(pl.concat(spool.read()))) for spool in groups)
+            whole.extend(make_partials(without_repeats(pl.concat(spool.read())), descends=descends) for spool in groups)
         return pl.concat(whole)

@@ -27,9 +27,16 @@ class RunCounter:
         return ticks.with_columns(runs.alias("run"))
 
 
-def make_partials(ticks: pl.DataFrame) -> pl.DataFrame:
-    """Return PARTIAL, a row for each minute, of ticks `ts, mid, spread, run` in the order of the file."""
-    ordered = ticks.sort("ts", maintain_order=True).with_columns(minute=pl.col("ts").dt.truncate("1m"))
+def make_partials(ticks: pl.DataFrame, *, descends: bool) -> pl.DataFrame:
+    """Return PARTIAL, a row for each minute, of ticks `ts, mid, spread, run` in the order of the file.
+
+    descends   of two ticks with one stamp the file has the later one first
+    """
+    ordered = (
+        (ticks.reverse() if descends else ticks)
+        .sort("ts", maintain_order=True)
+        .with_columns(minute=pl.col("ts").dt.truncate("1m"))
+    )
     mid, ts = pl.col("mid"), pl.col("ts")
     return (
         ordered.group_by("minute", maintain_order=True)
@@ -51,14 +58,14 @@ def make_partials(ticks: pl.DataFrame) -> pl.DataFrame:
 
 
 def join_partials(partials: pl.DataFrame) -> pl.DataFrame:
-    """Merge the parts of each minute; return PARTIAL, ascending and unique in `ts`."""
+    """Merge the parts of each minute, in order of time; return PARTIAL, ascending and unique in `ts`."""
     return (
         partials.group_by("ts")
         .agg(
-            pl.col("open").sort_by("first").first(),
+            pl.col("open").sort_by("first", maintain_order=True).first(),
             pl.col("high").max(),
             pl.col("low").min(),
-            pl.col("close").sort_by("last").last(),
+            pl.col("close").sort_by("last", maintain_order=True).last(),
             pl.col("volume", "spread").sum(),
             pl.col("first").min(),
             pl.col("last").max(),
