@@ -1,12 +1,14 @@
 """`python -m benchmarks.files [FOLDER]`: result of reading each file of a folder, and speed of reading minutes.
 
-Exit code 1 if the result of a file is anything but bars, rejects or an error message of `LstmTsError`.
+Exit code 1 if the result of a file is anything but bars, rejects or an error message of `LstmTsError`, or if the bars
+of a file of `field` begin on another day than all of that folder do.
 """
 
 import sys
 import tempfile
 import time
 import traceback
+from datetime import date
 from pathlib import Path
 
 import hydra
@@ -18,6 +20,7 @@ from lstm_ts.market.bars import BarBatch, describe_rejects
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
 FOLDERS = (REAL / "field", REAL / "formats", REAL / "feeds")
+DAYS = (date(2024, 12, 9), date(2025, 1, 7))  # of the first bars of the files of `field`
 YEARS = (2012, 2013, 2014, 2015)  # 1.4 million minutes
 SHOWN = 150
 
@@ -30,7 +33,10 @@ def read(file: Path) -> list[BarBatch]:
 
 
 def describe(file: Path) -> str:
-    """Return the rows, rejects, spacing, first stamp and price of a file; or the error message."""
+    """Return the rows, rejects, spacing, first stamp and price of a file; or the error message.
+
+    Raises    ValueError: the first bar of a file of `field` has another day
+    """
     try:
         batches = read(file)
     except LstmTsError as error:
@@ -44,6 +50,8 @@ def describe(file: Path) -> str:
         return f"no bar, {rejects.height} rejects | {'; '.join(notes)[:SHOWN]}"
     spacing = bars["ts"].diff().dt.total_minutes().mode().sort()[0]
     first = bars.row(0, named=True)
+    if file.parent.name == FOLDERS[0].name and first["ts"].date() not in DAYS:
+        raise ValueError(f"Expected a first bar on one of {DAYS}, got {first['ts']} in {file}; compare its rows")
     return (
         f"{bars.height:>5} bars {rejects.height:>3} rejects {spacing or 0:>4} min {first['ts']:%Y-%m-%d %H:%M} "
         f"{first['open']:.10g} {first['volume']} | {'; '.join(notes)[:SHOWN]}"
@@ -51,7 +59,7 @@ def describe(file: Path) -> str:
 
 
 def show(folder: Path) -> int:
-    """Print the result of each file; return the number of files that raised an error other than `LstmTsError`."""
+    """Print the result of each file; return the number of files that raised anything but `LstmTsError`."""
     failed = 0
     for file in sorted(path for path in folder.iterdir() if path.is_file()):
         try:

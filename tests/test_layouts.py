@@ -405,10 +405,11 @@ def test_a_side_that_parquet_leaves_blank_is_the_last_one(tmp_path: Path, none: 
         assert bars_of(read(tmp_path / "ticks.parquet", rows=rows)) == minutes_of_quotes()
 
 
-def test_a_side_is_neither_carried_back_in_time_nor_through_a_file_in_no_order(tmp_path: Path) -> None:
+def test_a_side_is_carried_neither_back_in_time_nor_over_days_nor_through_a_file_in_no_order(tmp_path: Path) -> None:
     ticks = [f"2025.01.07\t14:{i:02}:00.5\t30.1\t30.2" for i in range(40)]
-    late = "2025.01.07\t13:59:00.5\t30.0\t"
-    for lines, why in (([*ticks, late], "unparseable price"), ([*ticks[1::3], late, *ticks[::-3]], "not in order")):
+    late, days_later = "2025.01.07\t13:59:00.5\t30.0\t", "2025.01.09\t14:00:00.5\t30.0\t"
+    unknown = [([*ticks, tick], "unparseable price") for tick in (late, days_later)]
+    for lines, why in (*unknown, ([*ticks[1::3], late, *ticks[::-3]], "not in order")):
         (tmp_path / "ticks.csv").write_text("\n".join(["<DATE>\t<TIME>\t<BID>\t<ASK>", *lines]))
         for rows in (1, 1000):
             (reason,) = pl.concat([batch.rejects for batch in read(tmp_path / "ticks.csv", rows=rows)])["reason"]

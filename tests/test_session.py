@@ -6,7 +6,7 @@ import pytest
 from lstm_ts.errors import ConfigError, WrongZone
 from lstm_ts.market.close_stamps import stamped_at_close
 from lstm_ts.market.session import HOUR, Session, utc
-from lstm_ts.market.zone_check import check_zone, find_shift_hours
+from lstm_ts.market.zone_check import check_minutes, check_zone, find_shift_hours
 
 SILVER = Session(calendar="CMEGlobex_Silver", zone="America/New_York")
 
@@ -70,6 +70,19 @@ def test_stamps_in_a_wrong_zone_are_caught_and_the_shift_is_named(shift: int) ->
         check_zone(SILVER, hours_read_as(shift), max_mismatch=0.02)
 
 
+@pytest.mark.parametrize("calendar", ["NYSE", "ASX", "NSE", "XETR", "CMEGlobex_Silver"])
+def test_minutes_half_an_hour_off_are_caught_and_those_beside_a_session_are_not(calendar: str) -> None:
+    session = Session(calendar=calendar, zone="America/New_York")
+    minutes = stamped(session, 1)
+    for shift in (-30, 30):
+        way = "later" if shift < 0 else "earlier"
+        with pytest.raises(WrongZone, match=rf"stamps 30 minutes {way} would leave 0\.00 %; set source\.zone"):
+            check_minutes(session, minutes.dt.offset_by(f"{shift}m"), max_mismatch=0.02)
+    before_opening = pl.concat([minutes, minutes.dt.offset_by("-1h")])
+    for own in (minutes, before_opening, minutes.dt.offset_by("1m")):
+        check_minutes(session, own, max_mismatch=0.02)
+
+
 def test_holes_alone_are_not_taken_for_a_wrong_zone() -> None:
     holed = hours_read_as(0).sample(fraction=0.7, seed=1)
     assert check_zone(SILVER, holed, max_mismatch=0.02).bare_hours > 0.25
@@ -103,8 +116,9 @@ def test_too_few_sessions_say_nothing_of_stamps_at_the_close() -> None:
 
 def test_stamps_at_the_close_of_spot_fx_are_known_by_its_weeks() -> None:
     fx = Session(calendar="SpotFX", zone="America/New_York")
-    assert stamped_at_close(stamped(fx, 60, 60, days=28), fx, minutes=60)
-    assert not stamped_at_close(stamped(fx, 60, 0, days=28), fx, minutes=60)
+    for days, minutes in ((28, 60), (7, 1)):
+        assert stamped_at_close(stamped(fx, minutes, minutes, days=days), fx, minutes=minutes)
+        assert not stamped_at_close(stamped(fx, minutes, 0, days=days), fx, minutes=minutes)
 
 
 FX = Session(calendar="SpotFX", zone="America/New_York")

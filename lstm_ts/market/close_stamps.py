@@ -10,7 +10,8 @@ from lstm_ts.market.bars import TS
 from lstm_ts.market.session import Session
 
 log = logging.getLogger(__name__)
-SEVERAL = 3  # openings, and closings, that have such bars
+SEVERAL = 3  # openings, and closings, that have such bars; of a market that closes for days alone, one says as much
+WEEK = timedelta(days=7)
 
 
 def describe_close_stamps(bars: Iterable[tuple[int, pl.Series]], session: Session) -> list[str]:
@@ -44,10 +45,12 @@ def stamped_at_close(ts: pl.Series, session: Session, *, minutes: int) -> bool:
     if stamps.is_empty():
         return False
     bar, first, last = timedelta(minutes=minutes), stamps[0], stamps[-1]
-    opens, closes = _edges(session.spans(first - bar, last + bar), bar)
-    opens, closes = opens.filter(opens.is_between(first, last)), closes.filter(closes.is_between(first, last))
+    opens, closes = _edges(session.spans(first - WEEK, last + WEEK), bar)
+    pauses = (opens[1:] - closes[:-1]).dt.total_days()
+    several = SEVERAL if (pauses == 0).any() else 1
+    opens, closes = opens.filter(opens.is_between(first - bar, last)), closes.filter(closes.is_between(first, last))
     opening, after, closing = (edges.is_in(stamps.implode()) for edges in (opens, opens + bar, closes))
-    return not opening.any() and all(found.sum() >= max(SEVERAL, len(found) / 2) for found in (after, closing))
+    return not opening.any() and all(found.sum() >= max(several, len(found) / 2) for found in (after, closing))
 
 
 def _edges(sessions: pl.DataFrame, bar: timedelta) -> tuple[pl.Series, pl.Series]:

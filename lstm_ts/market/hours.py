@@ -7,10 +7,18 @@ from datetime import timedelta
 import polars as pl
 
 from lstm_ts.errors import DataError, NoRows
-from lstm_ts.market.bars import HOURLY_SCHEMA, BarBatch, count_by_hour, describe_rejects, keep_last, make_hourly_bars
+from lstm_ts.market.bars import (
+    HOURLY_SCHEMA,
+    TS,
+    BarBatch,
+    count_by_hour,
+    describe_rejects,
+    keep_last,
+    make_hourly_bars,
+)
 from lstm_ts.market.levels import check_levels
 from lstm_ts.market.session import HOUR, Session
-from lstm_ts.market.zone_check import check_zone
+from lstm_ts.market.zone_check import check_minutes, check_zone
 
 
 def check_hours(
@@ -32,6 +40,8 @@ def check_hours(
         raise DataError(f"Expected {replaces}; give the files of one series alone")
     counts = [count_by_hour(batch.bars).with_columns(part=pl.lit(batch.part)) for batch in batches]
     check_zone(session, pl.concat(counts), max_mismatch=max_mismatch)
+    minutes = [pl.Series("ts", [], TS), *(batch.bars["ts"] for batch in batches if batch.minutes == 1)]
+    check_minutes(session, pl.concat(minutes), max_mismatch=max_mismatch)
     hourly_bars = make_hours(batches, session, min_minutes_share=min_minutes_share)
     if hourly_bars.is_empty():
         raise NoRows(f"Expected hourly or minute bars from {name}, got not one whole session hour; give more bars")

@@ -10,6 +10,7 @@ from lstm_ts.market.session import HOUR, LONGEST_CLOSURE, Session
 
 ZONES_DIFFER = timedelta(hours=14)
 SHORT_BARS = 10  # in an hour
+QUARTERS = (-45, -30, -15, 15, 30, 45)  # minutes by which zones differ, beside hours
 FEW_BARS = 30  # of a day, in closed hours: a feed may begin some minutes early
 HALF_FULL = 0.3, 0.7  # of the bars of a usual hour
 SHIFTED_EDGES = 0.25  # of the closures: a zone without the market's summer time is off in a third of the year
@@ -68,6 +69,38 @@ def check_zone(session: Session, counts: pl.DataFrame, *, max_mismatch: float, r
         f"Expected bars that fit the sessions of {session.calendar}, got {found} "
         f"(a week opens {_week_opening(session, counts)}); {advice} another session{remedy}"
     )
+
+
+def check_minutes(session: Session, ts: pl.Series, *, max_mismatch: float, remedy: str = "") -> None:
+    """Compare minutes, in any order, with the sessions: their hours do not show a shift by half an hour.
+
+    Raises   WrongZone: too many lie outside, and stamps up to 45 minutes off would lie inside and reach both edges
+    """
+    if ts.is_empty():
+        return
+    stamps = ts.unique().sort()
+    outside, _ = _find_outside(session, stamps, 0)
+    if outside <= max_mismatch * len(stamps):
+        return
+    found = {shift: _find_outside(session, stamps, shift) for shift in QUARTERS}
+    shift = min(found, key=lambda shift: found[shift])
+    left, at_edges = found[shift]
+    if left < outside / 2 <= at_edges:
+        raise WrongZone(
+            f"Expected bars that fit the sessions of {session.calendar}, got {100 * outside / len(stamps):.2f} % "
+            f"of the minutes outside; stamps {abs(shift)} minutes {'later' if shift > 0 else 'earlier'} would leave "
+            f"{100 * left / len(stamps):.2f} %; set source.zone, or another session{remedy}"
+        )
+
+
+def _find_outside(session: Session, stamps: pl.Series, shift: int) -> tuple[int, int]:
+    """Return how many minutes lie outside if all were `shift` minutes later, and how many as near to both edges."""
+    bars = stamps.dt.offset_by(f"{shift}m").to_frame("ts")
+    spans = session.spans(bars["ts"][0] - LONGEST_CLOSURE, bars["ts"][-1] + LONGEST_CLOSURE)
+    within = bars.join_asof(spans, left_on="ts", right_on="opens").filter(pl.col("ts") < pl.col("closes"))
+    edge = pl.duration(minutes=abs(shift))
+    first, last = (pl.col("ts") < pl.col("opens") + edge).sum(), (pl.col("ts") >= pl.col("closes") - edge).sum()
+    return bars.height - within.height, min(within.select(first.alias("first"), last.alias("last")).row(0))
 
 
 def _has_closed_hours(session: Session, counts: pl.DataFrame) -> bool:

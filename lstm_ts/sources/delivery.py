@@ -25,7 +25,7 @@ from lstm_ts.market.hours import make_hours, without_closed
 from lstm_ts.market.levels import check_levels
 from lstm_ts.market.revisions import compare_bars, find_wholes
 from lstm_ts.market.session import HOUR, Session
-from lstm_ts.market.zone_check import Mismatch, check_zone
+from lstm_ts.market.zone_check import Mismatch, check_minutes, check_zone
 from lstm_ts.scoring.tables import percent
 from lstm_ts.sources.backfill import append_rejects
 from lstm_ts.sources.stored_series import ANOTHER_SERIES, LEVEL_SCHEMA, SeriesLimits, check_revisions, read_about
@@ -103,6 +103,7 @@ class Delivery:
         remedy = ", or raise max_mismatch (1 allows any, such as extended hours); nothing was stored"
         mismatch = check_zone(session, pl.concat(self._counts), max_mismatch=limits.max_mismatch, remedy=remedy)
         minutes = pl.concat(self._minutes)
+        check_minutes(session, minutes["ts"], max_mismatch=limits.max_mismatch, remedy=remedy)
         came = pl.concat([minutes, *(batch.bars.select(LEVEL_SCHEMA.names()) for batch in self.longer)])
         stored = read_about(came["ts"], raw)
         if not limits.allow_level_change:

@@ -11,6 +11,7 @@ SIDES = (("open", "low"), ("high", "close"))  # columns of the bid and of the as
 ORDER_ROWS = 200  # from which the order of a file is inferred
 IN_ORDER = 0.9  # of the steps from row to row
 LATE = pl.duration(minutes=1)  # by which a tick may follow a later one
+CARRIED = pl.duration(days=1)  # by which it may follow the last price of a side: a market gaps over a weekend
 HELD_ROWS = 1 << 20
 NO_ORDER = "one side of the quote, in a file whose rows are not in order"
 
@@ -106,6 +107,7 @@ def _fill(rows: pl.DataFrame) -> pl.DataFrame:
         side, known = pl.col(names[0]), _known(names[0])
         since = pl.when(known).then("stamp").forward_fill()
         last = pl.when(known).then(side).forward_fill()
-        blank = side.is_null() & pl.col("reason").is_null() & (since <= pl.col("stamp") + LATE)
+        recent = since.is_between(pl.col("stamp") - CARRIED, pl.col("stamp") + LATE)
+        blank = side.is_null() & pl.col("reason").is_null() & recent
         filled += [pl.when(blank).then(last).otherwise(side).alias(name) for name in names]
     return rows.with_columns(filled)
