@@ -291,6 +291,13 @@ def test_a_rule_opens_once_it_has_held_and_what_passes_is_forgotten(quick: Ledge
     assert [row.number for row in incidents(quick)] == [1]
 
 
+def test_runs_of_several_symbols_within_a_minute_are_one_look_at_their_machine(quick: Ledger) -> None:
+    settings, soon = alerts(disk={"bad": 2, "good": 2}), 2 / 3600
+    opened = [bool(run(quick, settings, hours, DISK).opened) for hours in (0, soon, 2 * soon, 1 / 6)]
+    ended = [bool(run(quick, settings, hours, good(DISK)).ended) for hours in (1, 1 + soon, 1 + 1 / 6)]
+    assert (opened, ended) == ([False, False, False, True], [False, False, True])
+
+
 def test_what_is_unknown_ends_nothing_and_opens_only_by_its_rule(quick: Ledger) -> None:
     settings = alerts(disk={"unknown": True})
     assert not run(quick, settings, 0, unknown(DRIFT)).opened

@@ -23,6 +23,7 @@ RULES = (
     *("service_no_answer", "service_no_champion", "service_errors", "service_latency", "forecast_log_dropping"),
     *("disk", "memory", "file_handles"),
 )
+SAME_LOOK = timedelta(minutes=1)  # the runs of several symbols, one after the other, look at one machine
 DOUBLED = 40  # doublings at most: longer than any wait
 WORST_FIRST = (Health.BAD, Health.UNKNOWN, Health.GOOD)
 BETWEEN_URLS = re.compile(r",?\s+|,(?=[\w+-]+://)")
@@ -96,12 +97,7 @@ def make_alerts(
     _check_causes(causes)
     urls = _read_receivers(receivers)
     return Alerts(
-        rules=made,
-        causes=dict(causes),
-        receivers=urls,
-        timeout_s=timeout_s,
-        waits=_make_backoff(waits),
-        paths=paths,
+        rules=made, causes=dict(causes), receivers=urls, timeout_s=timeout_s, waits=_make_backoff(waits), paths=paths
     )
 
 
@@ -205,8 +201,14 @@ def _is_open(row: IncidentRow | None) -> bool:
 
 
 def follow(incident: IncidentRow | None, finding: Finding, rule: Rule, now: datetime) -> IncidentRow | None:
-    """Return the incident after one more finding; None if there is none, or it turned good before it opened."""
-    if finding.health is Health.BAD or (finding.health is Health.UNKNOWN and rule.unknown):
+    """Return the incident after one more finding; None if there is none, or it turned good before it opened.
+
+    One that repeats the last finding within SAME_LOOK counts no second time.
+    """
+    is_bad = finding.health is Health.BAD or (finding.health is Health.UNKNOWN and rule.unknown)
+    if incident and is_bad != bool(incident.good) and incident.found_at <= now < incident.found_at + SAME_LOOK:
+        return incident
+    if is_bad:
         return _extend(incident or _begin(finding, rule, now), finding, rule, now)
     if incident is None or finding.health is Health.UNKNOWN:
         return incident
