@@ -17,22 +17,23 @@ from watched import CLOCK, LEVELS, opened
 
 from lstm_ts.cli import compose
 from lstm_ts.configuration.parts import construct
-from lstm_ts.errors import LedgerError
+from lstm_ts.errors import ConfigError, LedgerError
 from lstm_ts.ledger.monitor_rows import HourlyForecast, MonitorState
 from lstm_ts.ledger.monitor_tables import put_states, read_daily_losses, read_daily_scores, read_scores, read_states
 from lstm_ts.ledger.rows import DecisionRow, ForecastRow, ServedPath
 from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.market.session import HOUR, Session, midnight
+from lstm_ts.model.artifact import save_forecasters
 from lstm_ts.model.evaluation import Span
 from lstm_ts.monitor import make_settings
 from lstm_ts.monitoring.challenge import CHALLENGE
-from lstm_ts.monitoring.checks import measure_skill
+from lstm_ts.monitoring.checks import check_market, measure_skill
 from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.live_skill import list_daily_metrics
-from lstm_ts.monitoring.run import MonitorRun, forecast_hours, load_watched, watch_versions
+from lstm_ts.monitoring.run import MonitorRun, find_start, forecast_hours, load_watched, watch_versions
 from lstm_ts.monitoring.served import SERVED, check_skew
 from lstm_ts.monitoring.skew import PATH_LEVELS
-from lstm_ts.monitoring.versions import DRIFT, Update
+from lstm_ts.monitoring.versions import DRIFT, REFERENCE, StoredRows, Update, find_whole
 from lstm_ts.store.bar_store import BarStore
 
 DECIDED = datetime(2014, 7, 7, tzinfo=UTC)  # a Monday
@@ -48,7 +49,7 @@ class Watch:
     run: MonitorRun
     bars: pl.DataFrame
 
-    def at(self, now: datetime, *, bars: pl.DataFrame | None = None, days: int = 120) -> list[Update]:
+    def at(self, now: datetime, *overrides: str, bars: pl.DataFrame | None = None, days: int = 120) -> list[Update]:
         """One run of the monitor.
 
         bars   that are stored; None: all that have closed
@@ -57,7 +58,7 @@ class Watch:
         bars = self.bars if bars is None else bars
         closed = bars.filter(pl.col("ts") + HOUR <= now)
         run = self.run = replace(self.run, hourly_bars=closed, now=now, kept_from=midnight(now - days * DAY))
-        settings = make_settings(compose("monitor", []))
+        settings = make_settings(compose("monitor", overrides))
         loaded = load_watched(run)
         updates = watch_versions(run, loaded, settings)
         for each, update in zip(loaded, updates, strict=True):
@@ -233,6 +234,51 @@ def test_a_champion_without_a_decision_in_the_ledger_is_not_passed_over(watch: W
         watch.run = replace(watch.run, ledger=ledger)
         with pytest.raises(LedgerError, match="the gate's decision on version 1 of XAGUSD, the champion, in"):
             watch.at(DECIDED + DAY)
+
+
+def test_a_model_of_another_symbol_scores_nothing(watch: Watch) -> None:
+    gold = replace(watch.run.symbol, name="XAUUSD")
+    watch.run = replace(watch.run, symbol=gold)
+    with pytest.raises(ConfigError, match="Expected a model of XAUUSD in version 1 of XAGUSD, got one of XAGUSD; set"):
+        watch.at(DECIDED + DAY)
+
+
+def test_a_model_that_saw_later_bars_than_its_decision_is_live_only_after_them(watch: Watch, tmp_path: Path) -> None:
+    seen = DECIDED + 2 * DAY
+    forecaster = watch.run.registry.load(watch.run.registry.version("XAGUSD", 1))
+    provenance = replace(forecaster.provenance, data_end=seen.isoformat())
+    save_forecasters([replace(forecaster, provenance=provenance)], tmp_path / "later")
+    register(watch.run.registry, tmp_path / "later")
+    watch.run.ledger.record_decision(DecisionRow("XAGUSD", 3, DECIDED, "promote", False, None, (), *SPAN, "ab"))
+    watch.promote(3, DECIDED)
+    (update,) = watch.at(DECIDED + 3 * DAY)
+    assert "none is stored that it has not seen; ingest" in update.findings[0].sentence
+    loaded = load_watched(watch.run)[0]
+    assert find_start(watch.run, loaded) == seen
+
+
+def test_each_of_two_models_of_a_symbol_has_its_own_finding_of_the_regime(watch: Watch) -> None:
+    regime = make_settings(compose("monitor", [])).regime
+    (champion,) = load_watched(watch.run)
+    found = [check_market(replace(watch.run, name=name), champion, regime) for name in ("XAGUSD", "second")]
+    assert [each.subject for each in found] == ["XAGUSD", "second"]
+
+
+def test_a_reference_made_of_too_few_hours_is_made_again_and_costs_no_evidence(watch: Watch) -> None:
+    def drift(days: int, *overrides: str, bars: pl.DataFrame | None = None) -> Finding:
+        (update,) = watch.at(DECIDED + days * DAY, *overrides, bars=bars)
+        return update.findings[0]
+
+    late = watch.bars.filter(pl.col("ts") >= DECIDED - 14 * DAY)
+    few = drift(1, bars=late)
+    assert few.health is Health.UNKNOWN and "Expected a gate's record with 500 known targets" in few.sentence
+    assert "in 23 hours: the loss beside har's is no higher than in the gate's record of 1,556" in drift(2).sentence
+    assert "5000 known targets" in drift(3, "drift.min_origins=5000").sentence
+    drift(4)
+    assert watch.count()[0] == 46
+    stored, settings = StoredRows([], [], {REFERENCE: {"drift": {"n": 1_556}}}), make_settings(compose("monitor", []))
+    assert find_whole(stored, {"horizons": {"1": {"n": 1_556}}}, settings.drift)
+    assert find_whole(stored, {"horizons": {"1": {"n": 1_557}}}, settings.drift) is None
 
 
 @pytest.mark.slow

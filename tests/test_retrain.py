@@ -19,7 +19,7 @@ from processes import WAIT_S, child, fork, python, wait_for
 from test_configs import compose, without_hydra
 
 from dashboard.experiments.runs import LOSSES, read_losses
-from lstm_ts.errors import LstmTsError, RegistryError
+from lstm_ts.errors import ConfigError, LstmTsError, RegistryError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.market.session import Session
@@ -227,6 +227,14 @@ def test_a_mistake_is_one_sentence_and_moves_nothing(turned: Loop, weeks: int, s
     with pytest.raises(LstmTsError, match=words):
         turned.retrain(weeks, *settings)
     assert (turned.champion, turned.verdicts) == (1, ["promote"])
+
+
+def test_no_version_is_decided_on_before_the_bars_that_it_has_seen(
+    turned: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LSTM_TS_CLOCK", (START + timedelta(weeks=23)).isoformat())
+    with pytest.raises(ConfigError, match="a time after the last stored bar"):
+        turned.retrain(24)
 
 
 def test_a_tampered_champion_stops_the_retraining(turned: Loop) -> None:

@@ -142,9 +142,9 @@ def check_market(run: MonitorRun, champion: LoadedModel, settings: RegimeSetting
         read_hours(grid, windows, in_span(grid.origin_ts_G, *span)) for span in ((start, end), (end, None))
     )
     try:
-        return describe_regime(run.symbol.name, check_regime(training, recent, settings))
+        return describe_regime(run.name, check_regime(training, recent, settings))
     except NoRows as error:
-        return Finding("regime", run.symbol.name, Health.UNKNOWN, f"{error}.")
+        return Finding("regime", run.name, Health.UNKNOWN, f"{error}.")
 
 
 def check_feed(run: MonitorRun, minutes: BarStore, limits: FeedLimits) -> list[Finding]:

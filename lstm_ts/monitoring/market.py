@@ -27,10 +27,10 @@ def read_hours(grid: Grid, windows: Windows[NDArray[Any]], inside_G: NDArray[np.
     return Hours(grid.close_G[rows], grid.range_G[rows], inputs)
 
 
-def describe_regime(symbol: str, checks: Sequence[RegimeCheck]) -> Finding:
+def describe_regime(name: str, checks: Sequence[RegimeCheck]) -> Finding:
     outside = [check.sentence for check in checks if check.outside]
     if outside:
-        sentence = f"Another regime of {symbol} than in training, which is no drift by itself. {' '.join(outside)}"
-        return Finding("regime", symbol, Health.BAD, sentence)
+        sentence = f"Another regime than in the training of {name}, which is no drift by itself. {' '.join(outside)}"
+        return Finding("regime", name, Health.BAD, sentence)
     volatility, price = checks[:2]
-    return Finding("regime", symbol, Health.GOOD, f"{volatility.sentence} {price.sentence}")
+    return Finding("regime", name, Health.GOOD, f"{volatility.sentence} {price.sentence}")

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from lstm_ts.errors import LedgerError, NoRows
+from lstm_ts.errors import ConfigError, LedgerError, NoRows
 from lstm_ts.ledger import monitor_tables as tables
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.monitor_rows import HourlyForecast, MonitorState, Outcome
@@ -21,12 +21,19 @@ from lstm_ts.monitoring import challenge as challenges
 from lstm_ts.monitoring.challenge import CHALLENGE, Challenge
 from lstm_ts.monitoring.concept_drift import DriftSettings
 from lstm_ts.monitoring.confidence import SkillSettings
-from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.hourly import Closes, list_forecasts
 from lstm_ts.monitoring.outcomes import find_outcomes
 from lstm_ts.monitoring.regime import RegimeSettings
 from lstm_ts.monitoring.verdict import ChallengeVerdict, VerdictSettings
-from lstm_ts.monitoring.versions import REFERENCE, StoredRows, Update, WatchedVersion, measure, update_version
+from lstm_ts.monitoring.versions import (
+    StoredRows,
+    Update,
+    WatchedVersion,
+    find_whole,
+    measure,
+    update_version,
+    without_reference,
+)
 from lstm_ts.registry.registry import Registry
 from lstm_ts.registry.version import ALIASES, CHALLENGER
 from lstm_ts.scoring.comparison import Pairs, compute_pairs
@@ -67,7 +74,10 @@ class MonitorSettings:
 
 
 def load_watched(run: MonitorRun) -> list[LoadedModel]:
-    """Load the versions that hold an alias.    Raises    LedgerError: it lacks the gate's decision on one"""
+    """Load the versions that hold an alias.
+
+    Raises    LedgerError: it lacks the gate's decision on one; ConfigError: a model of another symbol
+    """
     holders = {alias: version for alias in ALIASES if (version := run.registry.holder(run.name, alias))}
     decisions = {decision.version: decision for decision in run.ledger.decisions(run.name)}  # later than their moves
     for alias, version in holders.items():
@@ -76,29 +86,35 @@ def load_watched(run: MonitorRun) -> list[LoadedModel]:
                 f"Expected the gate's decision on {version}, the {alias}, in the ledger, got none; restore the ledger "
                 f"if it is lost, else python -m lstm_ts.retrain {run.typed} records what a killed run has not"
             )
-    return [
-        LoadedModel(WatchedVersion(alias, decisions[version.number]), run.registry.load(version))
-        for alias, version in holders.items()
-    ]
+    loaded = []
+    for alias, version in holders.items():
+        forecaster = run.registry.load(version)
+        if (symbol := forecaster.provenance.symbol) != run.symbol.name:
+            raise ConfigError(
+                f"Expected a model of {run.symbol.name} in {version}, got one of {symbol}; set symbol or name"
+            )
+        loaded.append(LoadedModel(WatchedVersion(alias, decisions[version.number]), forecaster))
+    return loaded
 
 
-def find_start(run: MonitorRun, watched: WatchedVersion, horizon: int) -> datetime:
+def find_start(run: MonitorRun, loaded: LoadedModel) -> datetime:
     """Return the first hour that may be new or may still get a score.
 
     Its last target is `horizon` session hours later, and a bar may come LATE after that. Days before the first kept
     forecast are folded into sums and never computed again; if all are folded, nor is the rest of the last day, whose
-    sums would replace the stored ones.
+    sums would replace the stored ones. Hours that the model has seen are not live: its clock was wrong.
     """
+    watched, forecaster = loaded.watched, loaded.forecaster
     with run.ledger.transaction() as connection:
         first = tables.first_origin(connection, watched.name, watched.number)
         last = tables.last_origin(connection, watched.name, watched.number)
         day = tables.last_scored_day(connection, watched.name, watched.number)
     start = datetime.min.replace(tzinfo=UTC)
     if first and last:
-        start = max(midnight(first), run.symbol.session.last_hours(last - LATE, horizon + 1)[0])
+        start = max(midnight(first), run.symbol.session.last_hours(last - LATE, forecaster.spec.horizon + 1)[0])
     elif day:
         start = datetime.fromisoformat(day).replace(tzinfo=UTC) + DAY
-    return max(start, watched.decision.at)
+    return max(start, watched.decision.at, forecaster.seen_until or start)
 
 
 def find_new_outcomes(run: MonitorRun, known: Sequence[Outcome], *, since: datetime) -> list[Outcome]:
@@ -115,7 +131,7 @@ def find_new_outcomes(run: MonitorRun, known: Sequence[Outcome], *, since: datet
 
 def watch_versions(run: MonitorRun, loaded: Sequence[LoadedModel], settings: MonitorSettings) -> list[Update]:
     """One step for every version and for the challenge between them, written together."""
-    starts = [find_start(run, each.watched, each.forecaster.spec.horizon) for each in loaded]
+    starts = [find_start(run, each) for each in loaded]
     since = min(starts, default=run.now)
     with run.ledger.transaction() as connection:
         known = tables.read_outcomes(connection, run.symbol.name, since=since)
@@ -128,9 +144,10 @@ def watch_versions(run: MonitorRun, loaded: Sequence[LoadedModel], settings: Mon
         made = forecast_hours(run, each.watched.number, each.forecaster, Span(start, run.now + MICROSECOND))
         new = [row for row in made if row.origin_ts not in there]
         try:
-            reference = its.states.get(REFERENCE) or measure(_evaluate_holdout(run, each, each.watched), settings.drift)
-        except NoRows as error:
-            updates.append(_without_reference(each.watched, str(error)))
+            reference = find_whole(its, each.forecaster.scores, settings.drift)
+            reference = reference or measure(_evaluate_holdout(run, each, each.watched), settings.drift)
+        except NoRows:
+            updates.append(without_reference(each.watched))
             continue
         updates.append(update_version(each.watched, its, new, closes, reference, settings.drift, run.now))
     challenge = follow_challenge(run, loaded, stored, updates, settings.verdict)
@@ -154,11 +171,6 @@ def _read_stored(run: MonitorRun, watched: WatchedVersion, since: datetime) -> S
             tables.read_scores(connection, watched.name, watched.number, since=midnight(since)),
             tables.read_states(connection, watched.name, watched.number),
         )
-
-
-def _without_reference(watched: WatchedVersion, why: str) -> Update:
-    finding = Finding("concept_drift", watched.subject, Health.UNKNOWN, why)
-    return Update([], [], [], [], None, [finding])
 
 
 def forecast_hours(run: MonitorRun, version: int, forecaster: Forecaster, span: Span) -> list[HourlyForecast]:

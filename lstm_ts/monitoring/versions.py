@@ -64,12 +64,33 @@ class Update:
 
 
 def measure(record: ForecastRecord, settings: DriftSettings) -> dict[str, Any]:
-    """Return a version's reference from the record of its gate's hours; `drift` is null if these are too few."""
+    """Return a version's reference from the record of its gate's hours; where these show none, `why` says so."""
     try:
-        drift = asdict(make_reference(record, settings, DRIFT_STEP))
-    except NoRows:
-        drift = None
-    return {"edges": find_edges(record), "drift": drift}
+        found: dict[str, Any] = {"drift": asdict(make_reference(record, settings, DRIFT_STEP))}
+    except NoRows as error:
+        found = {"drift": None, "why": str(error)}
+    return {"edges": find_edges(record), **found}
+
+
+def find_whole(stored: StoredRows, scores: Mapping[str, Any], settings: DriftSettings) -> Mapping[str, Any] | None:
+    """Return the stored reference; None if bars were missing when it was made, or there is none.
+
+    scores   of the model by its gate
+    """
+    reference = stored.states.get(REFERENCE)
+    judged = scores.get("horizons", {}).get(str(DRIFT_STEP), {"n": 0})["n"]
+    is_whole = reference and reference["drift"] and reference["drift"]["n"] >= max(judged, settings.min_origins)
+    return reference if is_whole else None
+
+
+def without_reference(watched: WatchedVersion) -> Update:
+    """Return an update that writes nothing, as no hour that the gate judged the version on is stored."""
+    start, end = watched.decision.span_start, watched.decision.span_end
+    sentence = (
+        f"The {watched}: of the hours that its gate judged it on, {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, "
+        f"none is stored that it has not seen; ingest and process them."
+    )
+    return Update([], [], [], [], None, [Finding("concept_drift", watched.subject, Health.UNKNOWN, sentence)])
 
 
 def update_version(
@@ -89,8 +110,8 @@ def update_version(
     scores = list_scores(record, scored, **numbers) if record else []
     days = {day_of(score) for score in scores}
     sums = sum_days(score for score in [*stored.scores, *scores] if day_of(score) in days)
-    drift, finding = _follow_drift(watched, stored, record, scores, reference["drift"], settings)
-    states = {REFERENCE: reference, DRIFT: drift}
+    drift, finding = _follow_drift(watched, stored, record, scores, reference, settings)
+    states = {DRIFT: drift} | ({REFERENCE: reference} if reference["drift"] else {})
     rows = [MonitorState(watched.name, watched.number, kind, now, dict(state)) for kind, state in states.items()]
     return Update(new, scores, sums, rows, record, [finding])
 
@@ -100,16 +121,15 @@ def _follow_drift(
     stored: StoredRows,
     record: ForecastRecord | None,
     scores: Sequence[Score],
-    reference: Mapping[str, Any] | None,
+    reference: Mapping[str, Any],
     settings: DriftSettings,
 ) -> tuple[dict[str, Any], Finding]:
     """Return the drift state after the new scores, and the finding."""
-    if reference is None:
-        sentence = (
-            f"The {watched}: its gate judged it on fewer than {settings.min_origins} hours, too few to show drift."
-        )
-        return {}, Finding("concept_drift", watched.subject, Health.UNKNOWN, sentence)
-    detector = Detector(DriftReference(**reference), settings)
+    if reference["drift"] is None:
+        sentence = f"The {watched}: unknown whether it has drifted. {reference['why']}."
+        finding = Finding("concept_drift", watched.subject, Health.UNKNOWN, sentence)
+        return dict(stored.states.get(DRIFT, {})), finding
+    detector = Detector(DriftReference(**reference["drift"]), settings)
     state = detector.resume(stored.states[DRIFT]) if stored.states.get(DRIFT) else detector.start()
     for origin, d in find_differences(record, scores, detector.reference.baseline) if record else []:
         state = detector.update(state, d, origin.isoformat())

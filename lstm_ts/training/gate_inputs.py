@@ -10,7 +10,7 @@ from lstm_ts import clock
 from lstm_ts.configuration.parts import choose_symbols, to_json
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
-from lstm_ts.market.session import utc
+from lstm_ts.market.session import HOUR, utc
 from lstm_ts.model.provenance import hash_training, select_decisive
 from lstm_ts.model.symbol_data import SymbolBars
 from lstm_ts.monitoring.standing_drift import find_drift
@@ -54,8 +54,8 @@ def read_gate_inputs(
     cfg: DictConfig, registry: Registry, ledger: Ledger, bars: Sequence[SymbolBars], criteria: Criteria
 ) -> list[GateInputs]:
     names, end = choose_names(cfg), utc(cfg.span.end)
-    if end is None:
-        clock.check_after(max(each.hourly_bars["ts"][-1] for each in bars))
+    last_ts = max(each.hourly_bars["ts"][-1] for each in bars)
+    clock.check_after(min(last_ts, end - HOUR) if end else last_ts)
     champions = [registry.champion(name) for name in names]
     drifts = [find_drift(ledger, each.name, each.number) if each else None for each in champions]
     change = max((since for since in drifts if since), default=None)
