@@ -172,6 +172,8 @@ def test_what_was_served_is_compared_with_what_the_store_gives() -> None:
     moved = replace(served().path, target_ts_H=(MONDAY + HOUR, MONDAY + 3 * HOUR))
     assert check_served("XAGUSD", [served(path=moved)], stored, since=MONDAY).health is Health.BAD
     assert check_served("XAGUSD", [served(version=4)], stored, since=MONDAY).health is Health.UNKNOWN
+    some = check_served("XAGUSD", [served(), served(version=4)], stored, since=MONDAY)
+    assert some.sentence.endswith("bars give. 1 more could not be checked: the store gives no forecast of their hour.")
 
 
 def test_staleness_counts_session_hours_only(silver: Session) -> None:

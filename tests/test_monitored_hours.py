@@ -332,3 +332,18 @@ def test_a_request_from_bars_that_were_revised_is_no_skew_and_one_from_other_bar
     found = ask(other, night + 45 * MINUTE)
     assert found.health is Health.BAD
     assert "1 had other bars than the store, the last at 2014-07-09 00:45 UTC (request 00:45)" in found.sentence
+
+
+def test_what_a_version_without_an_alias_served_is_compared_too(watch: Watch, tmp_path: Path) -> None:
+    night, store = DECIDED + 2 * DAY, BarStore(tmp_path / "hours", HOURLY_SCHEMA)
+    watch.at(night + SOON)
+    forecaster = watch.run.registry.load(watch.run.registry.version("XAGUSD", 2))
+    (row,) = forecast_hours(watch.run, 2, forecaster, Span(night, None))
+    watch.run.ledger.record_forecasts([serve(row, night + MINUTE, "good")])
+    assert check_skew(watch.run, store)[0].health is Health.GOOD
+    far = serve(replace(row, last_close=1.2 * row.last_close), night + MINUTE, "far")
+    gone = replace(far, version=9, request_id="gone")
+    watch.run.ledger.record_forecasts([far, gone])
+    found = check_skew(watch.run, store)[0]
+    assert found.health is Health.BAD
+    assert "Of 2 served" in found.sentence and "request far). 1 more could not be checked" in found.sentence

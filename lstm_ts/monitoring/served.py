@@ -1,5 +1,6 @@
 """Served forecasts beside what the store gave: read from the ledger and the store, for `skew`."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,6 +8,7 @@ from datetime import datetime
 
 import polars as pl
 
+from lstm_ts.errors import RegistryError
 from lstm_ts.ledger import monitor_tables as tables
 from lstm_ts.ledger.monitor_rows import HourlyForecast, MonitorState
 from lstm_ts.ledger.rows import ForecastRow
@@ -21,6 +23,8 @@ from lstm_ts.store.bar_store import BarStore
 
 SERVED = "served"  # a kind of state, of version 0: up to when requests are checked
 
+log = logging.getLogger(__name__)
+
 
 def check_skew(run: MonitorRun, store: BarStore) -> tuple[Finding, MonitorState]:
     """Compare requests since the last check with the store; the next check takes those whose hours are not stored yet.
@@ -32,35 +36,43 @@ def check_skew(run: MonitorRun, store: BarStore) -> tuple[Finding, MonitorState]
         state = tables.read_states(connection, run.name, 0).get(SERVED)
     checked = datetime.fromisoformat(state["until"]) if state else None
     since = checked if checked and checked <= run.now else run.now - LATE  # else a clock was ahead
-    served = run.ledger.forecasts(run.name, since=since, until=run.now)
-    stored_until = run.hourly_bars["ts"][-1] + HOUR
-    until = min((row.at for row in served if row.origin_ts > stored_until), default=run.now)
+    asked, stored_until = run.ledger.forecasts(run.name, since=since, until=run.now), run.hourly_bars["ts"][-1] + HOUR
+    served = [row for row in asked if row.origin_ts <= stored_until]
+    until = min((row.at for row in asked if row.origin_ts > stored_until), default=run.now)
     keys = {(row.version, row.origin_ts) for row in served}
     with run.ledger.transaction() as connection:
         found = {key: tables.find_forecast(connection, run.name, *key) for key in keys}
     stored = {key: [row] for key, row in found.items() if row}
-    _add_revised(run, store, served, stored)
+    _add_others(run, store, served, stored)
     finding = check_served(run.name, served, stored, since=since)
     return finding, MonitorState(run.name, 0, SERVED, run.now, {"until": until.isoformat()})
 
 
-def _add_revised(
+def _add_others(
     run: MonitorRun, store: BarStore, served: Sequence[ForecastRow], stored: dict[Key, list[HourlyForecast]]
 ) -> None:
-    """Add the store's forecasts of now, and of the requests' time, to hours whose requests had other bars."""
+    """Add the store's forecasts of now, and of the requests' time, to hours whose requests had other bars.
+
+    So are they to recent hours that the monitor has not forecast: a version answers in the hour of its decision, and
+    while a service has not followed its alias to another one.
+    """
     others = defaultdict(list)
     for row in served:
-        key = row.version, row.origin_ts
-        if key in stored and row.input_sha256 != stored[key][0].input_sha256:
+        found = stored.get((row.version, row.origin_ts))
+        if row.input_sha256 != found[0].input_sha256 if found else row.at - row.origin_ts <= LATE:
             others[row.version].append(row)
     revisions = store.read_revisions() if others else pl.DataFrame()
     for version, rows in others.items():
-        forecaster = run.registry.load(run.registry.version(run.name, version))
+        try:
+            forecaster = run.registry.load(run.registry.version(run.name, version))
+        except RegistryError as error:
+            log.warning("Served forecasts of version %d of %s cannot be checked: %s", version, run.name, error)
+            continue
         origins = {row.origin_ts for row in rows}
         for now in forecast_hours(run, version, forecaster, Span(min(origins), max(origins) + MICROSECOND)):
             if now.origin_ts in origins:
-                stored[version, now.origin_ts].append(now)
-        _add_earlier(run, revisions, forecaster, rows, stored)
+                stored.setdefault((version, now.origin_ts), []).append(now)
+        _add_earlier(run, revisions, forecaster, [row for row in rows if (version, row.origin_ts) in stored], stored)
 
 
 def _add_earlier(
@@ -75,10 +87,12 @@ def _add_earlier(
     A request of other bars is recognised by its window's hash: a forecast takes the whole history.
     """
     for row in rows:
-        found, since = stored[row.version, row.origin_ts], revisions.filter(pl.col("revised_at") > row.at)
+        found = stored[row.version, row.origin_ts]
+        if choose(row, found).input_sha256 == row.input_sha256:
+            continue
+        since = revisions.filter(pl.col("revised_at") > row.at)
         window = run.hourly_bars.filter(pl.col("ts") < row.origin_ts).tail(forecaster.spec.tsteps)
-        is_known = choose(row, found).input_sha256 == row.input_sha256
-        if not is_known and Bars.of(undo(window, since)).sha256 == row.input_sha256:
+        if Bars.of(undo(window, since)).sha256 == row.input_sha256:
             then = replace(run, hourly_bars=undo(run.hourly_bars, since))
             found += forecast_hours(then, row.version, forecaster, Span(row.origin_ts, row.origin_ts + MICROSECOND))
 

@@ -25,10 +25,12 @@ def check_served(
     if not pairs:
         sentence = f"No forecast of {name} was served since {since:%Y-%m-%d %H:%M} UTC that the store could confirm."
         return Finding("skew", name, Health.UNKNOWN, sentence)
+    unconfirmed = len(served) - len(pairs)
+    left = f" {unconfirmed:,} more could not be checked: the store gives no forecast of their hour." * (unconfirmed > 0)
     others = [row for row, ours in pairs if row.input_sha256 != ours.input_sha256]
     apart = [(row, gap) for row, ours in pairs if (gap := measure_gap(row, ours)) > TOLERANCE]
     if not others and not apart:
-        sentence = f"{len(pairs):,} served forecasts of {name} are what the stored bars give."
+        sentence = f"{len(pairs):,} served forecasts of {name} are what the stored bars give.{left}"
         return Finding("skew", name, Health.GOOD, sentence)
     parts = []
     if apart:
@@ -43,7 +45,7 @@ def check_served(
             f"{len(others):,} had other bars than the store, the last at {row.at:%Y-%m-%d %H:%M} UTC (request "
             f"{row.request_id})"
         )
-    sentence = f"Of {len(pairs):,} served forecasts of {name}, {' and '.join(parts)}."
+    sentence = f"Of {len(pairs):,} served forecasts of {name}, {' and '.join(parts)}.{left}"
     return Finding("skew", name, Health.BAD, sentence)
 
 
