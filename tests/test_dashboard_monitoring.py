@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from prometheus_client.samples import Sample
 from serving import Server, running, wait_for
 from test_configs import compose as composed
+from test_monitor_parts import FORECAST
 from watched import CLOCK, DECIDED, make_watched, opened
 
 from dashboard.attempts import PAUSE_S
@@ -34,8 +35,8 @@ from dashboard.ui.page_context import PageContext
 from lstm_ts.cli import compose
 from lstm_ts.configuration.parts import construct
 from lstm_ts.ledger.alert_tables import read_silences
-from lstm_ts.ledger.monitor_rows import FindingRow, Score
-from lstm_ts.ledger.monitor_tables import read_daily_scores, read_scores
+from lstm_ts.ledger.monitor_rows import FindingRow, MonitorState, Score
+from lstm_ts.ledger.monitor_tables import add_forecasts, put_states, read_daily_scores, read_scores
 from lstm_ts.ledger.rows import AliasChange
 from lstm_ts.market.session import HOUR, Session
 from lstm_ts.monitoring.challenge import Challenge
@@ -252,6 +253,22 @@ def test_before_the_first_run_the_page_says_what_will_appear_and_nothing_is_good
     assert "No alert has been raised" in incidents_view(WatchedLedger(unwatched.url).alarms(NOON), BERLIN)
     assert "does not answer. Start it (make serve)" in service_view(unwatched.context.client)
     assert "none is stored" in data_view(unwatched.context.client, [], BERLIN, NOON)
+
+
+@pytest.mark.filterwarnings("ignore:Widget.name:PendingDeprecationWarning")
+def test_hours_are_late_by_the_session_of_the_models_symbol_whatever_its_name(
+    empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saturday = datetime(2015, 3, 7, tzinfo=UTC)
+    monkeypatch.setenv(CLOCK, (saturday + 52 * HOUR).isoformat())  # silver trades again, New York does not
+    unwatched = Unwatched(empty, tmp_path)
+    with opened(tmp_path) as ledger, ledger.transaction() as connection:
+        add_forecasts(connection, [replace(FORECAST, name="wide", symbol="SPY")])
+        put_states(connection, [MonitorState("wide", 3, "drift", saturday, {})])
+    model = ModelView(unwatched.context, WatchedLedger(unwatched.url), "wide")
+    model.load()
+    (said,) = [html.object for html in model.view.select(pn.pane.HTML) if "has last run" in html.object]
+    assert said.startswith("<p>The monitor has last run on ")
 
 
 def test_a_command_that_is_shown_chooses_symbol_and_model(tmp_path: Path) -> None:

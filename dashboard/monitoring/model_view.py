@@ -57,11 +57,6 @@ class Seen:
     def steps(self) -> tuple[int, ...]:
         return self.past.forecasts[-1].steps if self.past.forecasts else (self.step,)
 
-    @property
-    def symbol(self) -> str:
-        """Symbol of the forecasts; empty without any."""
-        return self.past.forecasts[-1].symbol if self.past.forecasts else ""
-
 
 class ModelView:
     """The view; `load` reads the ledger and draws what has changed."""
@@ -92,15 +87,19 @@ class ModelView:
         """Raises    LedgerError"""
         with self._lock:
             watched = self._ledger.watched(self._name)
-            late_hours = self._count_late_hours(watched.last_run)
             version = choose_version(watched, self._version.value)
             was, step = self._seen, self._step.value or 1
-            if was and (was.watched, was.late_hours, was.version, was.step) == (watched, late_hours, version, step):
+            if (
+                was
+                and (was.watched, was.version, was.step) == (watched, version, step)
+                and was.late_hours == self._count_late_hours(was.past.symbol, watched.last_run)
+            ):
                 return
             past = self._ledger.past(self._name, version) if version else Past([], {})
             steps = past.forecasts[-1].steps if past.forecasts else (step,)
             step = step if step in steps else steps[0]
             days = self._ledger.days(self._name, version, step) if version else []
+            late_hours = self._count_late_hours(past.symbol, watched.last_run)
             seen = Seen(watched, late_hours, version, step, past, days)
             draw = self._prepare(seen)
             self._seen = seen
@@ -117,19 +116,19 @@ class ModelView:
     def _fail(self, text: str) -> None:
         set_html(self._said, alert(text))
 
-    def _count_late_hours(self, last_run: datetime | None) -> int:
-        """Return how many session hours have closed since the last run."""
+    def _count_late_hours(self, symbol: str, last_run: datetime | None) -> int:
+        """Return how many session hours of the symbol have closed since the last run; empty: as the model is named."""
         now = clock.now()
         if last_run is None or last_run >= now:
             return 0
-        hours = self._context.settings.session_of(self._name).hours(last_run, now)
+        hours = self._context.settings.session_of(symbol or self._name).hours(last_run, now)
         return hours.filter(pl.col("closes_at") <= now).height
 
     def _prepare(self, seen: Seen) -> Callable[[], None]:
         """Prepare all content outside the document lock; the returned function shows it."""
         watched, zone, is_late = seen.watched, self._context.zone, seen.late_hours > LATE_HOURS
         verdict, paths = self._context.settings.verdict, self._context.settings.typed_paths
-        symbol = seen.symbol or self._name
+        symbol = seen.past.symbol or self._name
         checks = find_checks(watched, symbol, self._command(seen), is_late=is_late)
         texts = (
             (self._said, self._describe(seen)),
@@ -153,7 +152,7 @@ class ModelView:
         return draw
 
     def _command(self, seen: Seen) -> str:
-        return self._context.settings.command("monitor", self._name, seen.symbol)
+        return self._context.settings.command("monitor", self._name, seen.past.symbol)
 
     def _describe(self, seen: Seen) -> str:
         last, zone, settings = seen.watched.last_run, self._context.zone, self._context.settings
@@ -193,7 +192,7 @@ class ModelView:
         if not seen.days:
             return [html(f'<p class="quiet">{NO_SCORE.format(what="coverage by hour of day")}</p>')]
         found, colours = sum_hours(seen.days), shade(self._context.dark)
-        zone = self._context.settings.session_of(self._name).zone
+        zone = self._context.settings.session_of(seen.past.symbol or self._name).zone
         return picture(coverage_chart(found, zone, colours), coverage_legend(colours), [describe_coverage(found)])
 
 

@@ -67,6 +67,11 @@ class Past:
     forecasts: list[HourlyForecast]
     close_by_target: dict[datetime, float]
 
+    @property
+    def symbol(self) -> str:
+        """Symbol of the forecasts; empty without any."""
+        return self.forecasts[-1].symbol if self.forecasts else ""
+
 
 class WatchedLedger:
     """Access to the ledger, shared by all visitors; its methods are thread-safe and raise LedgerError."""
