@@ -130,7 +130,7 @@ class SimulatedOperator:
 
 
 def run_schedule(at: Installation, operator: SimulatedOperator, port: int, *, kill_after_s: float | None) -> None:
-    """Run the steps as cron does: after a failed ingest the others are skipped; the watcher always runs."""
+    """Run the steps as cron does, but skip the others after a failed ingest, which cron does not; always watch."""
     code, _ = at.run("ingest", *IB, f"source.port={port}", allowed=(0, 1, 2))
     if code == 0:
         at.run("process")

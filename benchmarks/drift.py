@@ -1,9 +1,9 @@
 """`python -m benchmarks.drift FOLDER [half=first] [drift.KEY=VALUE ...]`: false alarms and delays of concept drift.
 
 FOLDER as in `benchmarks/out_of_sample.py`. Runs are drawn from real hours in blocks of a week: three months for the
-gate's record, which the reference is made of, then what is monitored. A worse model is planted 500 hours later, on its
-forecasts (see `degrade`). Then the regimes, in their order: 2014, calmer and cheaper than the three months of 2013
-that its reference is of, and 2022 at twice its prices.
+gate's record, which the reference is made of, then what is monitored. A worse model is planted 500 hours later, 1,950
+with those of the gate, on its forecasts (see `degrade`). Then the regimes, in their order: 2014, calmer and cheaper
+than the three months of 2013 that its reference is of, and 2022 at twice its prices.
 """
 
 import sys
