@@ -120,13 +120,16 @@ def test_the_store_equals_the_truth_and_both_sides_prove_what_lacks(place: Place
     assert feed.asked == days
 
 
-def test_an_empty_day_is_an_answer(place: Place, base: str, feed: FakeFeed) -> None:
+def test_an_empty_day_is_an_answer_and_told(
+    place: Place, base: str, feed: FakeFeed, caplog: pytest.LogCaptureFixture
+) -> None:
     monday = datetime(2015, 3, 2, tzinfo=UTC)
     empty = {side: candles.filter(pl.col("ts").dt.date() != monday.date()) for side, candles in feed.sides.items()}
     feed.sides = empty
     place.fill(make_broker(base))
     assert place.raw.read().equals(without(monday))
     assert place.states()["unknown"] == place.states()["waiting"] == 0
+    assert "No bar came of 1 whole days or sessions, the first from Mon 2015-03-02 00:00 to Tue" in caplog.text
 
 
 def test_one_side_alone_is_one_observer(place: Place, base: str, feed: FakeFeed) -> None:
@@ -261,12 +264,13 @@ def test_old_days_that_are_refused_keep_from_no_later_one(
 
 
 def test_the_newest_and_the_oldest_days_that_are_refused_keep_from_none_between(
-    place: Place, feed: FakeFeed, base: str
+    place: Place, feed: FakeFeed, base: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     for day in ("2015/3/5", SUNDAY, MONDAY):
         feed.plan(f"ASK/{day}", "404", forever=True)
     with pytest.raises(BrokerError, match="2015/3/5"):
         place.fill(make_broker(base))
+    assert "the newest of the others come next; none has been answered yet" in caplog.text
     between = pl.col("ts").is_between(START + 2 * DAY, END - DAY, closed="left")
     assert place.raw.read().equals(TRUTH.filter(between))
 

@@ -22,7 +22,7 @@ from lstm_ts.logs import are_json
 from lstm_ts.market.bars import BAR_SCHEMA, REJECT_SCHEMA, AnsweredSpan, AvailableSpan, BarBatch, Broker
 from lstm_ts.market.completeness import span_of
 from lstm_ts.market.hours import without_closed
-from lstm_ts.market.session import Session
+from lstm_ts.market.session import HOUR, Session
 from lstm_ts.sources.span_order import Span, Spans, plan_days, plan_spans
 from lstm_ts.sources.spikes import recount, without_spikes
 from lstm_ts.sources.stored_series import SeriesLimits
@@ -148,8 +148,18 @@ class Backfill:
                     self._commit()
         if self._result.closed:
             log.warning(f"{self._result.closed:,} bars of one price and no volume in closed hours are left out")
+        self._warn_of_silence()
         self._spans.check()
         return self._result
+
+    def _warn_of_silence(self) -> None:
+        spans = sorted({(answer.start, answer.end) for answer in self._silent.answers})
+        if spans := [span for span in spans if self.session.time_open(*span) >= HOUR]:
+            log.warning(
+                "No bar came of %d whole days or sessions, the first from %s to %s, though %s is open then: their "
+                "minutes count as empty once two answers say so; if that is wrong, ask for them later with again=true",
+                *(len(spans), *(f"{at:%a %Y-%m-%d %H:%M}" for at in spans[0]), self.session.calendar),
+            )
 
     def _take(self, batch: BarBatch) -> None:
         assert batch.bars.schema == BAR_SCHEMA and not batch.hourly

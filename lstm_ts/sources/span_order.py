@@ -100,11 +100,11 @@ class Spans:
         if self._turned or not self._left:
             raise self._in_a_row[0][1]
         self._left, self._turned = sorted(self._left, reverse=True), True
-        until = max(end for (_, end), _ in self._in_a_row)
-        log.warning(
-            "Too many in a row: the newest of the others come next; add span.start=%s to ask for none before",
-            f"{until:%Y-%m-%dT%H:%M}",
-        )
+        older = [end for (_, end), _ in self._in_a_row if end <= self._left[0][0]]
+        advice = "none has been answered yet"
+        if older and (self._answered or len(older) == len(self._in_a_row)):
+            advice = f"add span.start={max(older):%Y-%m-%dT%H:%M} to ask for none before"
+        log.warning("Too many in a row: the newest of the others come next; %s", advice)
 
     def check(self) -> None:
         """Raises    the first refusal; BrokerUnavailable: too many in a row, or all, were not answered"""
