@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +16,8 @@ import polars as pl
 from omegaconf import DictConfig
 
 from lstm_ts.cli import entry_point
-from lstm_ts.configuration.parts import construct, model_folder, processed_store, read_symbol
+from lstm_ts.configuration.overrides import SYMBOL
+from lstm_ts.configuration.parts import construct, model_folder, processed_store, read_symbol, typed_overrides
 from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.market.prices import price_format
 from lstm_ts.market.session import HOUR
@@ -37,7 +38,7 @@ FORMATS = ("table", "json", "request")
 
 
 def format_forecast(forecast: Forecast, source: str, flags: Sequence[str], now: datetime) -> str:
-    """Format the path beside persistence, the flags of its window, the age of the bars, and the last hour in words.
+    """Format the path beside persistence, flags of its window, ages of profile and bars, and the last hour in words.
 
     Raises    ConfigError: a model without the levels of INTERVAL
     """
@@ -66,7 +67,9 @@ def format_forecast(forecast: Forecast, source: str, flags: Sequence[str], now: 
     )
     ends = f"From bars that end {forecast.origin_ts:%Y-%m-%d %H:%M} UTC, {age}."
     warned = [f"Warning: {flag}." for flag in flags]
-    return "\n".join([head, *align(rows), *warned, ends, describe(forecast)])
+    learnt = f"that of bars until {forecast.season_day:%Y-%m-%d}" if forecast.season_day else "that of the training"
+    profile = f"Usual size of an hour's move: {learnt}."
+    return "\n".join([head, *align(rows), *warned, profile, ends, describe(forecast)])
 
 
 def format_age(then: datetime, now: datetime) -> str:
@@ -139,14 +142,11 @@ def main(cfg: DictConfig) -> None:
     forecasters = load_forecasters(model_folder(cfg))
     if cfg.bars is None:
         _check_no_file(cfg)
-        check_adoptable(forecasters, cfg.symbol.name)
-        store = processed_store(cfg)
-        hourly_bars, source = store.read(), store.source
-        bars = SymbolBars(construct(cfg.symbol), hourly_bars, source)
-        forecaster = choose_forecaster(forecasters, bars, until=hourly_bars["ts"][-1])
+        forecaster, bars = _choose_by_store(cfg, forecasters)
+        hourly_bars, source = bars.hourly_bars, bars.source
         states = forecaster.season_states(forecaster.grid(hourly_bars))
     else:
-        forecaster = forecasters.get(cfg.symbol.name, next(iter(forecasters.values())))
+        forecaster = _choose_for_file(cfg, forecasters)
         hourly_bars, source = _read_file(cfg, forecaster)
         states = _read_states(cfg, forecaster)
     limits: Flags = construct(cfg.flags)
@@ -159,6 +159,21 @@ def main(cfg: DictConfig) -> None:
         print(json.dumps(to_json(forecast, source, flags), indent=1, allow_nan=False))
     else:
         print(format_forecast(forecast, source, [*marked, *limits.of_window(forecast, tsteps)], now))
+
+
+def _choose_by_store(cfg: DictConfig, forecasters: Mapping[str, Forecaster]) -> tuple[Forecaster, SymbolBars]:
+    """Return the symbol's forecaster, adopted if need be, and its stored bars."""
+    check_adoptable(forecasters, cfg.symbol.name)
+    store = processed_store(cfg)
+    bars = SymbolBars(construct(cfg.symbol), store.read(), store.source)
+    return choose_forecaster(forecasters, bars, until=bars.hourly_bars["ts"][-1]), bars
+
+
+def _choose_for_file(cfg: DictConfig, forecasters: Mapping[str, Forecaster]) -> Forecaster:
+    """Return the forecaster of the symbol that is typed; if none is, the model's own or its first."""
+    if cfg.symbol.name not in forecasters and {SYMBOL, f"{SYMBOL}.name"} & typed_overrides().keys():
+        return _choose_by_store(cfg, forecasters)[0]
+    return forecasters.get(cfg.symbol.name, next(iter(forecasters.values())))
 
 
 def _check_no_file(cfg: DictConfig) -> None:

@@ -119,8 +119,8 @@ def test_predict_reads_a_file_and_prints_json(stored: Path, trained: Path, csv: 
     for ours, theirs in zip(from_file["path"], from_store["path"], strict=True):
         assert ours["quantiles"] == pytest.approx(theirs["quantiles"], abs=1e-6)
         assert ours["persistence"] == from_file["last_close"]
-    elsewhere = json.loads("\n".join(succeed("predict", stored, *asked, "symbol=EURUSD")))  # the model's symbol counts
-    assert elsewhere["season_day"] == from_file["season_day"]
+    other = mistake(run("predict", stored, *asked, "symbol=EURUSD"))
+    assert other == "Expected a model of symbol=EURUSD, got one of XAGUSD; set symbol to that"
 
 
 def test_predict_prints_the_request_that_asks_the_service_for_the_same(stored: Path, trained: Path) -> None:

@@ -74,6 +74,9 @@ def test_a_forecast_says_how_old_it_is_and_its_date_in_full():
     fresh = format_forecast(make_forecast(), "files", [], NOW).splitlines()
     assert fresh[-2] == "From bars that end 2026-01-05 09:00 UTC, 12 minutes ago."
     assert "by Monday 5 January 2026 11:00 UTC" in fresh[-1]
+    assert fresh[-3] == "Usual size of an hour's move: that of the training."
+    learnt = format_forecast(replace(make_forecast(), season_day=datetime(2026, 1, 4, tzinfo=UTC)), "files", [], NOW)
+    assert learnt.splitlines()[-3] == "Usual size of an hour's move: that of bars until 2026-01-04."
 
 
 @pytest.mark.parametrize(
@@ -197,6 +200,10 @@ def test_hours_beyond_the_table_of_announcements_are_said():
         f"announcements are known until {end:%Y-%m-%d}: later hours are forecast as without any; upgrade lstm_ts, or "
         f"add rows to lstm_ts/market/announcements.csv and move its row `end`"
     )
+    early = replace(at, origin_ts=datetime(2009, 12, 31, 23, tzinfo=UTC))
+    assert limits.of_window(early, 24) == [
+        "announcements are known from 2010-01-01 on: earlier hours count as without any"
+    ]
 
 
 @pytest.mark.parametrize("missing", [False, True])

@@ -44,6 +44,7 @@ def test_the_bar_that_closes_at_midnight_is_known_then_and_the_next_one_a_day_la
     assert (factors_at(states, TS[23]) == 1).all()
     after_W = factors_at(states, TS[24])
     assert after_W[47] == pytest.approx(12 / 11)
+    assert (states.day_at(TS[23]), states.day_at(TS[-1])) == (None, datetime(2015, 1, 6, tzinfo=UTC))
     size_G[24] = 2.0
     changed = states_of(size_G)
     assert all((factors_at(changed, ts) == after_W).all() for ts in TS[24:48])

@@ -71,10 +71,15 @@ def require(request: Any, option: str) -> Any:
     return value
 
 
+def typed_overrides() -> dict[str, str]:
+    """Return the overrides of this command line by key."""
+    overrides = task_overrides(HydraConfig.get()) if HydraConfig.initialized() else []
+    return {key_of(text): text for text in overrides}
+
+
 def reject_options(cfg: DictConfig, *options: str) -> None:
     """Raises    ConfigError: an option is set that another command takes, and this one inherits"""
-    overrides = task_overrides(HydraConfig.get()) if HydraConfig.initialized() else []
-    typed = {key_of(text).partition(".")[0]: text for text in overrides}
+    typed = {key.partition(".")[0]: text for key, text in typed_overrides().items()}
     for option in options:
         if got := typed.get(option) if OmegaConf.is_dict(cfg[option]) else cfg[option]:
             raise ConfigError(f"Expected no {option} here, which only train reads, got {got}; leave it out")

@@ -24,7 +24,7 @@ Times = NDArray[np.datetime64]
 
 @dataclass(frozen=True)
 class SeasonStates:
-    """The factors of each day."""
+    """The factors of each day from the first to the last known return."""
 
     day_S: Times  # start of their validity, ascending; before the first they are 1
     factor_SW: Array
@@ -67,7 +67,10 @@ def compute_states(
     left_G = size_G / before_SD[of_day_G, hour_of_day_G]
     prior = max(prior_returns, WEEK_PRIOR_RETURNS)
     week_SW = _decayed_means(left_G, of_day_G, hour_of_week_G, HOURS_OF_WEEK, WEEK_MEMORY * half_life_hours, prior)
-    return SeasonStates(day_S.astype("datetime64[us]"), factor_SD[:, np.arange(HOURS_OF_WEEK) % HOURS_OF_DAY] * week_SW)
+    factor_SW = factor_SD[:, np.arange(HOURS_OF_WEEK) % HOURS_OF_DAY] * week_SW
+    learnt_S = of_day_G[~np.isnan(size_G)]
+    known = slice(learnt_S.min(initial=len(day_S)), learnt_S.max(initial=-1) + 1)
+    return SeasonStates(day_S[known].astype("datetime64[us]"), factor_SW[known])
 
 
 def _decayed_means(
