@@ -29,10 +29,10 @@ from lstm_ts.errors import ConfigError
 from lstm_ts.evaluate import write_scores
 from lstm_ts.model.artifact import load_forecaster, load_forecasters, save_forecasters
 from lstm_ts.model.datamodule import Split
-from lstm_ts.model.evaluation import Span, evaluate
+from lstm_ts.model.evaluation import Span, describe_announcements, evaluate
 from lstm_ts.model.extra_baselines import ExtraBaselines
 from lstm_ts.model.features import make_grid
-from lstm_ts.model.folds import Fold, FoldRow, describe_warm_start, format_folds
+from lstm_ts.model.folds import Fold, FoldRow, check_bars, describe_warm_start, format_folds
 from lstm_ts.model.forecaster import Forecaster
 from lstm_ts.model.provenance import hash_training, select_decisive
 from lstm_ts.model.symbol_data import SymbolBars
@@ -65,7 +65,7 @@ class Training:
 def plan_trainings(cfg: DictConfig, bars: Sequence[SymbolBars]) -> dict[str, list[Training]]:
     """Return the trainings of the configured folds by kind of first weights, in the order of the folds.
 
-    Raises    ConfigError: a start, scaler policy or fold that does not exist
+    Raises    ConfigError: a start, scaler policy or fold that does not exist; NotEnoughBars: as `check_bars`
     """
     settings = to_json(cfg)
     starts, scaler, wanted = settings["starts"], settings["scaler"], settings["folds"]
@@ -78,6 +78,10 @@ def plan_trainings(cfg: DictConfig, bars: Sequence[SymbolBars]) -> dict[str, lis
     numbers = [fold.number for fold in folds]
     if wanted is not None and not (isinstance(wanted, list) and wanted and set(wanted) <= set(numbers)):
         raise ConfigError(f"Expected folds among {numbers}, got {wanted}")
+    wanted = wanted or numbers
+    earlier = range(max(wanted)) if PREVIOUS in starts else []  # which the wanted ones start from
+    for each in bars:
+        check_bars(each, construct(cfg.spec), [fold for fold in folds if fold.number in {*wanted, *earlier}])
     kept = Path(cfg.paths.outputs) / "backtest" / "folds"
     decisive = select_decisive(settings)
     seen = {fold: [each.decisive for each in select_bars(bars, fold)] for fold in folds}
@@ -89,7 +93,7 @@ def plan_trainings(cfg: DictConfig, bars: Sequence[SymbolBars]) -> dict[str, lis
             warm = [previous.folder.name, cfg.scaler] if previous else []
             key = hash_training(decisive, borders, warm)[:24]
             trainings.append(Training(fold, start, kept / key, previous))
-    return {start: [t for t in trainings if t.fold.number in (wanted or numbers)] for start, trainings in plans.items()}
+    return {start: [t for t in trainings if t.fold.number in wanted] for start, trainings in plans.items()}
 
 
 def find_folds(cfg: DictConfig, bars: SymbolBars) -> list[Fold]:
@@ -218,6 +222,7 @@ def report(
     notes = [format_folds(rows)]
     if {SCRATCH, PREVIOUS} <= set(cfg.starts) and cfg.scaler == REFIT:
         notes.append(describe_warm_start(rows))
+    notes += describe_announcements(record)
     print(f"Bars: {bars.source}", format_table(scores), *notes, sep="\n\n")
     path = write_scores(folder / "scores", record, scores, bars.source, notes=notes)
     (folder / "folds.json").write_text(json.dumps([asdict(row) for row in rows], indent=1))

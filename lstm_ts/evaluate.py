@@ -21,7 +21,7 @@ from lstm_ts.market.bars import is_synthetic
 from lstm_ts.market.session import utc
 from lstm_ts.model.adoption import check_adoptable, choose_forecaster, describe_adoption
 from lstm_ts.model.artifact import load_forecasters
-from lstm_ts.model.evaluation import Span, describe_in_sample, evaluate
+from lstm_ts.model.evaluation import Span, describe_record, evaluate
 from lstm_ts.model.extra_baselines import ExtraBaselines
 from lstm_ts.model.forecaster import Forecaster, Provenance
 from lstm_ts.model.symbol_data import SymbolBars
@@ -116,7 +116,7 @@ def score(
     if is_synthetic(source) != is_synthetic(forecaster.provenance.source):
         source += f" (the model was trained on {forecaster.provenance.source})"
     print(f"Bars: {source}\n{format_table(scores)}")
-    notes = describe_in_sample(forecaster, record)
+    notes = describe_record(forecaster, record)
     for note in notes:
         print(note)
     print(write_scores(folder, record, scores, source, about=describe_model(forecaster, model), notes=notes))

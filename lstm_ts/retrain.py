@@ -23,6 +23,7 @@ from lstm_ts.cli import entry_point
 from lstm_ts.configuration.parts import check_registry, construct, reject_options, reject_relaunch, run_folder
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.market.announcements import describe_unknown
 from lstm_ts.model.artifact import save_forecasters
 from lstm_ts.model.baselines import BASELINES
 from lstm_ts.model.checkpoints import create_run_folder
@@ -140,6 +141,8 @@ def train_and_judge(
             check_champion(inputs.champion, spec, inputs.held)
     split = Split(valid_from=held.valid_from, test_from=held.start, test_until=None)
     data = make_data(cfg, [inputs.held.bars for inputs in per_symbol], split)
+    for note in describe_unknown(held.start, held.end):
+        log.warning("In the held-out hours, %s", note)
     folder = create_run_folder(run_folder())
     trained = train_candidates(cfg, data, per_symbol[0].champion)
     best = trained[min(trained, key=lambda start: trained[start].loss)]

@@ -19,6 +19,7 @@ from lstm_ts.market.announcements import (
     ROW_KINDS,
     TABLE,
     announcement_columns,
+    describe_unknown,
     known_until,
     load_announcements,
 )
@@ -94,6 +95,12 @@ def test_payrolls_of_every_month_are_at_8_30_in_new_york_whatever_the_clocks_say
 def test_the_table_ends_where_a_kind_is_no_longer_complete() -> None:
     assert known_until() == datetime(2027, 1, 1, 5, tzinfo=UTC)
     assert kinds_of("2027-01-08T13") == set()
+    first, last = datetime(2009, 12, 31, tzinfo=UTC), datetime(2027, 1, 2, tzinfo=UTC)
+    assert [said.split(":")[0] for said in describe_unknown(first, last)] == [
+        "announcements are known from 2010-01-01 on",
+        "announcements are known until 2027-01-01",
+    ]
+    assert describe_unknown(datetime(2010, 1, 1, tzinfo=UTC), known_until()) == []
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # pandas', of what the calendars call

@@ -21,7 +21,7 @@ from test_cli import TINY
 from test_configs import compose, without_hydra
 
 from lstm_ts.backtest import plan_jobs, plan_trainings
-from lstm_ts.errors import ConfigError
+from lstm_ts.errors import ConfigError, NotEnoughBars
 from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.market.session import Session
 from lstm_ts.model.folds import FoldRow, describe_warm_start, format_folds
@@ -247,6 +247,22 @@ def test_a_plan_that_cannot_be_is_named(
 ) -> None:
     with pytest.raises(ConfigError, match=words):
         plan_trainings(configure(tmp_path, *changes), [symbol_bars(bars, silver)])
+
+
+@pytest.mark.parametrize(
+    ("column", "purpose", "span"),
+    [("first", "train on", "2014-01-.* to 2014-03-1"), ("last", "score", "2014-06-01 .* to 2014-07-01")],
+)
+def test_a_symbol_without_the_bars_of_a_fold_is_named_before_any_training(
+    bars: pl.DataFrame, silver: Session, tmp_path: Path, column: str, purpose: str, span: str
+) -> None:
+    inside = pl.col("ts") >= datetime(2014, 4, 20, tzinfo=UTC)
+    if column == "last":
+        inside = pl.col("ts") < datetime(2014, 5, 20, tzinfo=UTC)
+    both = [symbol_bars(bars, silver), symbol_bars(bars.filter(inside), silver, "NZDUSD")]
+    with pytest.raises(NotEnoughBars, match=f"windows of NZDUSD to {purpose} from {span}.*; move walk.start or"):
+        plan_trainings(configure(tmp_path), both)
+    assert plan_trainings(configure(tmp_path, "starts=[scratch]", f"folds=[{3 * (column == 'first')}]"), both)
 
 
 @pytest.mark.slow

@@ -1,3 +1,4 @@
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -61,9 +62,25 @@ def test_a_split_out_of_order_is_refused() -> None:
         split.borders(datetime(2013, 1, 1, tzinfo=UTC), datetime(2016, 1, 1, tzinfo=UTC))
 
 
-def test_too_few_bars_say_both_numbers(hourly_bars: pl.DataFrame, silver: Session) -> None:
+def test_too_few_bars_say_both_numbers_and_few_are_told(
+    hourly_bars: pl.DataFrame, silver: Session, caplog: pytest.LogCaptureFixture
+) -> None:
     with pytest.raises(NotEnoughBars, match=r"at least 15 session hours .* among 20 bars"):
         module(hourly_bars.head(20), silver).setup()
+    module(hourly_bars, silver).setup()
+    assert "statistics" not in caplog.text
+    module(hourly_bars.head(300), silver).setup()
+    assert re.search(r"\d+ windows of XAGUSD before .* are few for statistics by hour of the week", caplog.text)
+
+
+def test_training_hours_that_are_known_too_rarely_for_statistics_are_named(
+    hourly_bars: pl.DataFrame, silver: Session
+) -> None:
+    hole = (pl.col("row") % 4 == 1) | pl.col("row").is_between(SPEC.tsteps, 2 * SPEC.tsteps)
+    bars = hourly_bars.with_row_index("row").filter(~hole).drop("row")
+    split = Split(valid_from=hourly_bars["ts"][2 * SPEC.tsteps - 1], test_from=0.8, test_until=None)
+    with pytest.raises(NotEnoughBars, match=f"bars of more than {SPEC.tsteps} hours of XAGUSD before .*, got "):
+        make_data(symbol_bars(bars, silver), spec=SPEC, split=split).setup()
 
 
 def test_an_epoch_has_every_window_once(hourly_bars: pl.DataFrame, silver: Session) -> None:

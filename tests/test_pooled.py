@@ -1,6 +1,7 @@
 """One network over several symbols, each with a calendar and statistics of its own."""
 
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,7 +23,7 @@ from lstm_ts.model.adoption import choose_forecaster
 from lstm_ts.model.artifact import load_forecaster, load_forecasters, save_forecasters
 from lstm_ts.model.baselines import BASELINES
 from lstm_ts.model.datamodule import BarsDataModule, BatchOrder, Split
-from lstm_ts.model.evaluation import Span
+from lstm_ts.model.evaluation import Span, describe_record, evaluate
 from lstm_ts.model.extra_baselines import ExtraBaselines
 from lstm_ts.model.forecaster import Forecaster, Provenance
 from lstm_ts.model.location import weigh_location
@@ -165,12 +166,39 @@ def test_a_symbol_that_is_not_learnt_is_scored_in_sample_where_the_network_has_l
     assert "<dt>Statistics of</dt><dd>test hours, 2014-01-" in report and "to 2014-03-15</dd>" in report
 
 
+def test_scores_of_a_short_training_or_beyond_the_table_of_announcements_say_so(
+    pooled: BarsDataModule, hourly_bars: pl.DataFrame
+) -> None:
+    known = forecasters_of(pooled)[0]
+    record = evaluate(known, hourly_bars, Span(VALID_FROM, None))
+    assert describe_record(known, record) == []
+    short = replace(known, provenance=replace(known.provenance, data_start="2014-03-01T00:00:00+00:00"))
+    old = replace(record, origin_ts_N=record.origin_ts_N - np.timedelta64(3650, "D"))
+    told = describe_record(short, old)
+    assert [each[:14] for each in told] == ["In sample: the", "Short training", "Note: announce"]
+
+
 def test_a_symbol_with_too_few_bars_is_named(
     hourly_bars: pl.DataFrame, gold_bars: pl.DataFrame, silver: Session
 ) -> None:
     late = gold_bars.filter(pl.col("ts") >= VALID_FROM)
     with pytest.raises(NotEnoughBars, match="for one training window of XAUUSD, got none before"):
         pool(hourly_bars, late, silver, silver)
+
+
+def test_a_symbol_that_is_not_learnt_is_told_from_when_on_its_statistics_have_enough_windows(
+    pooled: BarsDataModule, hourly_bars: pl.DataFrame, silver: Session
+) -> None:
+    known = {each.provenance.symbol: each for each in forecasters_of(pooled)}
+    other, first = symbol_bars(hourly_bars, silver, "UKOIL"), hourly_bars["ts"][0]
+    with pytest.raises(NotEnoughBars, match=r"got 0; move the start of the span to .* or later, or") as refused:
+        choose_forecaster(known, other, until=first)
+    told = re.search(r"span to (\S+) or", str(refused.value))
+    assert told
+    start = datetime.fromisoformat(told[1]).replace(tzinfo=UTC)
+    assert choose_forecaster(known, other, until=start).learnt
+    with pytest.raises(NotEnoughBars, match=r"got 9\d\d; "):
+        choose_forecaster(known, other, until=start - timedelta(days=3))
 
 
 def test_batches_are_mixed_and_balanced_as_configured() -> None:

@@ -29,7 +29,7 @@ from lstm_ts.market.session import utc
 from lstm_ts.market.symbol import Symbol
 from lstm_ts.model.adoption import choose_forecaster, describe_adoption
 from lstm_ts.model.artifact import load_forecasters, save_forecasters
-from lstm_ts.model.evaluation import Span, describe_in_sample, evaluate
+from lstm_ts.model.evaluation import Span, describe_record, evaluate
 from lstm_ts.model.flags import Flags
 from lstm_ts.model.forecaster import Forecast, Forecaster
 from lstm_ts.model.symbol_data import SymbolBars
@@ -208,7 +208,7 @@ class TrainedModel:
                 f"Expected outcomes to score, got none in bars that end {bars.hourly_bars['ts'][-1]}; give later bars, "
                 f"or an earlier start"
             )
-        for note in describe_in_sample(forecaster, record):
+        for note in describe_record(forecaster, record):
             log.warning("%s", note)
         return record
 

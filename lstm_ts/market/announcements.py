@@ -57,6 +57,7 @@ class Announcements:
     """A table, read and checked."""
 
     hours_K: tuple[NDArray[np.datetime64], ...]  # bar opens that each column marks, microseconds, UTC
+    known_from: datetime
     known_until: datetime
 
 
@@ -81,6 +82,19 @@ def known_until(announcements: Announcements | None = None) -> datetime:
     return (announcements or load_announcements()).known_until
 
 
+def describe_unknown(first: datetime, last: datetime) -> list[str]:
+    """Return a sentence for each end of the package's table that the hours from `first` to `last` go beyond."""
+    start, end, found = load_announcements().known_from, known_until(), []
+    if first < start:
+        found.append(f"announcements are known from {start:%Y-%m-%d} on: earlier hours count as without any")
+    if last > end:
+        found.append(
+            f"announcements are known until {end:%Y-%m-%d}: later hours are forecast as without any; upgrade "
+            f"lstm_ts, or add rows to lstm_ts/market/announcements.csv and move its row `end`"
+        )
+    return found
+
+
 @cache
 def load_announcements(path: Path = TABLE) -> Announcements:
     """Raises    NoSuchFile; ConfigError: other columns, an unreadable row, dates out of order, doubled, at a weekend"""
@@ -91,7 +105,7 @@ def load_announcements(path: Path = TABLE) -> Announcements:
         raise ConfigError(
             f"Expected one row of kind {END}, got {len(ends)} in {path}; add the date before which it is complete"
         )
-    return Announcements(tuple(_marked_hours(rows, spans) for spans in COLUMNS.values()), ends[0])
+    return Announcements(tuple(_marked_hours(rows, spans) for spans in COLUMNS.values()), rows[0].at, ends[0])
 
 
 def _read(path: Path) -> Iterator[tuple[str, list[str]]]:

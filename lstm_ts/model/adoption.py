@@ -13,14 +13,12 @@ from lstm_ts.errors import ArtifactError, NotEnoughBars
 from lstm_ts.market.bars import hash_bars
 from lstm_ts.market.levels import close_range
 from lstm_ts.model.baselines import fit_reference
-from lstm_ts.model.features import compute_returns_GH, make_grid
+from lstm_ts.model.features import Grid, compute_returns_GH, make_grid
 from lstm_ts.model.forecaster import Forecaster
 from lstm_ts.model.location import weigh_location
 from lstm_ts.model.scaler_fit import fit_scaler
-from lstm_ts.model.symbol_data import SymbolBars
-from lstm_ts.model.windows import Windows, find_origins, in_span, make_windows
-
-MIN_WINDOWS = 1000  # about nine weeks, for a profile by hour of the week
+from lstm_ts.model.symbol_data import MIN_WINDOWS, SymbolBars
+from lstm_ts.model.windows import Windows, WindowSpec, find_origins, in_span, make_windows
 
 
 def check_adoptable(known: Mapping[str, Forecaster], symbol: str) -> None:
@@ -50,7 +48,7 @@ def _adopt(known: Mapping[str, Forecaster], bars: SymbolBars, until: datetime | 
     if len(rows_N) < MIN_WINDOWS:
         raise NotEnoughBars(
             f"Expected at least {MIN_WINDOWS} windows of {bars.symbol.name} before {until} for its statistics, as the "
-            f"network has not learnt it, got {len(rows_N)}; ingest more"
+            f"network has not learnt it, got {len(rows_N)}; {_find_advice(grid, spec)}"
         )
     train_G = in_span(grid.origin_ts_G, None, until)
     scaler = fit_scaler(
@@ -79,6 +77,15 @@ def _adopt(known: Mapping[str, Forecaster], bars: SymbolBars, until: datetime | 
         ),
         learnt=tuple(each.provenance for each in known.values()),
     )
+
+
+def _find_advice(grid: Grid, spec: WindowSpec) -> str:
+    """Say from when on a span has MIN_WINDOWS before it."""
+    first_N = find_origins(grid, spec).rows_N[MIN_WINDOWS - 1 :] + spec.horizon + 1  # the last ones are purged
+    if not len(first_N) or first_N[0] >= len(grid.ts_G) - spec.horizon - 1:
+        return "ingest more"
+    start = np.datetime_as_string(grid.origin_ts_G[first_N[0]], "m")
+    return f"move the start of the span to {start} or later, or ingest more"
 
 
 def _weigh_location(

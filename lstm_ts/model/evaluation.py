@@ -2,15 +2,17 @@
 
 import logging
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Self
 
 import numpy as np
 import polars as pl
 
 from lstm_ts.errors import ConfigError, NoRows
+from lstm_ts.market.announcements import describe_unknown
 from lstm_ts.model.features import compute_returns_GH
 from lstm_ts.model.forecaster import Forecaster
+from lstm_ts.model.symbol_data import MIN_WINDOWS
 from lstm_ts.model.windows import find_origins
 from lstm_ts.scoring.records import ForecastRecord
 
@@ -72,7 +74,16 @@ def evaluate(forecaster: Forecaster, hourly_bars: pl.DataFrame, span: Span) -> F
     )
 
 
-def describe_in_sample(forecaster: Forecaster, record: ForecastRecord) -> list[str]:
+def describe_record(forecaster: Forecaster, record: ForecastRecord) -> list[str]:
+    """Return sentences about scores that say less, or more, than they seem to."""
+    return [
+        *_describe_in_sample(forecaster, record),
+        *_describe_short_training(forecaster),
+        *describe_announcements(record),
+    ]
+
+
+def _describe_in_sample(forecaster: Forecaster, record: ForecastRecord) -> list[str]:
     """Return a sentence if the record begins with an hour that the model has seen, as a bar of any of its symbols."""
     seen_until = forecaster.seen_until
     if not seen_until or record.origin_ts_N[0] >= np.datetime64(seen_until.replace(tzinfo=None)):
@@ -80,3 +91,23 @@ def describe_in_sample(forecaster: Forecaster, record: ForecastRecord) -> list[s
     return [
         f"In sample: the span begins before {seen_until.isoformat()}, up to where this model was trained and chosen."
     ]
+
+
+def _describe_short_training(forecaster: Forecaster) -> list[str]:
+    provenance, spec = forecaster.provenance, forecaster.spec
+    if not (provenance.data_start and provenance.trained_until):
+        return []
+    span = (datetime.fromisoformat(each) for each in (provenance.data_start, provenance.trained_until))
+    windows = forecaster.session.hours(*span).height - spec.tsteps - spec.horizon
+    if windows >= MIN_WINDOWS:
+        return []
+    return [
+        f"Short training: bars of {provenance.symbol} from {provenance.data_start} to {provenance.trained_until} give "
+        f"fewer windows than the {MIN_WINDOWS} that statistics by hour of the week take."
+    ]
+
+
+def describe_announcements(record: ForecastRecord) -> list[str]:
+    """Return a sentence if hours of the record lie beyond an end of the table of announcements."""
+    first, last = (ts.item().replace(tzinfo=UTC) for ts in (record.origin_ts_N[0], record.target_ts_NH[-1, -1]))
+    return [f"Note: {each}." for each in describe_unknown(first, last)]

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from lstm_ts.errors import ConfigError
-from lstm_ts.market.announcements import known_until
+from lstm_ts.market.announcements import describe_unknown
 from lstm_ts.market.bars import is_synthetic
 from lstm_ts.market.session import HOUR
 
@@ -44,12 +44,7 @@ class Flags:
         if missing := forecast.missing_hours:
             many = "unusually many " * (missing > self.missing_share * tsteps)
             found.append(f"{many}missing hours: {missing} of the window's {tsteps}")
-        if forecast.target_ts_H[-1] > (end := known_until()):
-            found.append(
-                f"announcements are known until {end:%Y-%m-%d}: later hours are forecast as without any; upgrade "
-                f"lstm_ts, or add rows to lstm_ts/market/announcements.csv and move its row `end`"
-            )
-        return found
+        return [*found, *describe_unknown(forecast.origin_ts, forecast.target_ts_H[-1])]
 
     def of_age(self, forecast: "Forecast", now: datetime) -> list[str]:
         found = []

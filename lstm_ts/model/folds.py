@@ -15,8 +15,11 @@ from itertools import pairwise
 
 import polars as pl
 
-from lstm_ts.errors import ConfigError
+from lstm_ts.errors import ConfigError, NotEnoughBars
 from lstm_ts.market.session import Moment, moment
+from lstm_ts.model.features import make_grid
+from lstm_ts.model.symbol_data import SymbolBars
+from lstm_ts.model.windows import WindowSpec, find_origins
 from lstm_ts.scoring.tables import align, p_cell, percent
 
 MOST_HOURS = 100_000  # of an embargo
@@ -102,6 +105,25 @@ def before(end: datetime, length: str) -> datetime:
 def _truncate(ts: datetime, every: str) -> datetime:
     truncated: datetime = pl.select(pl.lit(ts).dt.truncate(every)).item()
     return truncated
+
+
+def check_bars(bars: SymbolBars, spec: WindowSpec, folds: Sequence[Fold]) -> None:
+    """Raises    NotEnoughBars: a fold lacks windows of the symbol to train on, to stop on, or to score"""
+    grid = make_grid(bars.hourly_bars, bars.symbol.session, ahead=spec.horizon)
+    for fold in folds:
+        spans = {
+            "train on": (fold.train_from, fold.valid_from, True),
+            "stop on": (fold.valid_from, fold.seen_until, True),
+            "score": (fold.test_from, fold.test_until, False),
+        }
+        for purpose, (start, end, purge) in spans.items():
+            if not len(find_origins(grid, spec, start=start, end=end, purge=purge).rows_N):
+                first, last = bars.hourly_bars["ts"][0], bars.hourly_bars["ts"][-1]
+                raise NotEnoughBars(
+                    f"Expected windows of {bars.symbol.name} to {purpose} from {start} to {end} in the fold of "
+                    f"{fold.label}, got none among bars from {first} to {last}; move walk.start or walk.end, or choose "
+                    f"other symbols"
+                )
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The bars of one symbol, laid out for training: grid, windows, and statistics of its training hours alone."""
 
+import logging
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -17,6 +18,10 @@ from lstm_ts.model.location import weigh_drift
 from lstm_ts.model.scaler import Scaler, ScalerSettings
 from lstm_ts.model.scaler_fit import fit_scaler
 from lstm_ts.model.windows import Origins, Windows, WindowSpec, find_origins, in_span, make_windows
+
+MIN_WINDOWS = 1000  # about nine weeks, for a profile by hour of the week
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class SymbolData:
     ) -> None:
         """kept_scaler   of an earlier model, instead of one fitted to this training part
         drift_weight  found on hours that are now trained on; None: find it on those of the validation
-        Raises        NotEnoughBars: no window for training or for validation
+        Raises        NotEnoughBars: no window for training or for validation, or too few known hours for statistics
         """
         self.bars, self.spec = bars, spec
         self.valid_from, self.test_from = valid_from, test_from
@@ -61,11 +66,13 @@ class SymbolData:
         if valid_from < test_from:
             self._check_size("validation", self.valid_origins, f"from {valid_from} to {test_from}")
         self.train_G = in_span(self.grid.origin_ts_G, None, valid_from)
+        self._check_statistics()
         self.scaler = kept_scaler or fit_scaler(
             self.grid, self.train_G, settings, tsteps=spec.tsteps, horizon=spec.horizon, levels=spec.levels
         )
         self.drift_weight = None if kept_scaler else drift_weight  # None: the drift of the kept scaler
         if kept_scaler is None and drift_weight is None:
+            self._warn_of_few_windows()
             self.train_windows = self._make_windows()
             self.drift_weight = weigh_drift(self.valid_windows, self.reference.start_HQ, spec.levels)
         if self.drift_weight is not None:
@@ -93,6 +100,22 @@ class SymbolData:
     @property
     def train_closes(self) -> Array:
         return self.grid.close_G[self.train_G]
+
+    def _check_statistics(self) -> None:
+        known, tsteps = int((self.train_G & ~self.grid.missing_G).sum()), self.spec.tsteps
+        if known <= tsteps:
+            raise NotEnoughBars(
+                f"Expected bars of more than {tsteps} hours of {self.name} before {self.valid_from} for its "
+                f"statistics, got {known}; ingest more, or move the borders between training, validation and test"
+            )
+
+    def _warn_of_few_windows(self) -> None:
+        if (windows := len(self.train_origins.rows_N)) < MIN_WINDOWS:
+            log.warning(
+                "%d windows of %s before %s are few for statistics by hour of the week, which take about %d: its "
+                "forecasts may be poor; ingest earlier bars, or begin the validation later",
+                *(windows, self.name, f"{self.valid_from:%Y-%m-%d %H:%M}", MIN_WINDOWS),
+            )
 
     def _check_size(self, part: str, origins: Origins, where: str) -> None:
         if not len(origins.rows_N):
