@@ -76,9 +76,10 @@ PROMOTING = {"on_better": ChallengeVerdict.BETTER, "on_no_worse": ChallengeVerdi
 
 
 def make_settings(cfg: DictConfig) -> MonitorSettings:
-    promoting = [verdict for key, verdict in PROMOTING.items() if cfg[key] == PROMOTE]
     drift, verdict, skill, regime = (construct(cfg[name]) for name in ("drift", "verdict", "live_skill", "regime"))
-    return MonitorSettings(drift, verdict, skill, regime, promoting)
+    return MonitorSettings(
+        drift, verdict, skill, regime, [each for key, each in PROMOTING.items() if cfg[key] == PROMOTE]
+    )
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,7 @@ def monitor(cfg: DictConfig, run: MonitorRun) -> RunFindings:
     loaded = load_watched(run)
     updates = watch_versions(run, loaded, settings)
     for each, update in zip(loaded, updates, strict=True):
-        hours, scores = len(update.forecasts), len(update.scores)
-        print(f"The {each.watched}: {hours:,} hours forecast, {scores:,} forecasts scored")
+        print(f"The {each.watched}: {len(update.forecasts):,} hours forecast, {len(update.scores):,} forecasts scored")
     if not loaded:
         if cfg.name != cfg.symbol.name and not run.registry.versions(cfg.name):
             raise ConfigError(f"Expected name to be one that is registered, got {cfg.name}; correct or leave out name")
@@ -141,12 +141,11 @@ def find_kept_from(cfg: DictConfig, now: datetime) -> datetime:
 
 def show(cfg: DictConfig, ledger: Ledger, now: datetime) -> None:
     """Print when the monitor last ran, and what it found."""
-    name, symbol = cfg.name, cfg.symbol.name
     with ledger.transaction() as connection:
         found = tables.read_findings(connection)
-    own = [row for row in found if row.subject.split()[0] in (name, symbol) and row.rule not in WATCHED]
+    own = [row for row in found if row.subject.split()[0] in (cfg.name, cfg.symbol.name) and row.rule not in WATCHED]
     if not own:
-        print(f"The monitor has not checked {name} yet: python -m lstm_ts.monitor {typed_choice(cfg)}")
+        print(f"The monitor has not checked {cfg.name} yet: python -m lstm_ts.monitor {typed_choice(cfg)}")
         return
     for finding in watch_market(cfg, ledger, construct(cfg.checks), now):
         print(f"{finding.health:<8} {finding.rule} of {finding.subject}: {finding.sentence}")
@@ -162,9 +161,9 @@ def watch_market(cfg: DictConfig, ledger: Ledger, checks: WatchLimits, now: date
 def check_from_outside(cfg: DictConfig, ledger: Ledger, now: datetime) -> list[Finding]:
     """Check from outside whether monitor, pipeline and service work, and the machine's disk and memory."""
     checks: WatchLimits = construct(cfg.checks)
-    findings = watch_market(cfg, ledger, checks, now)
-    findings += check_machine([Path(cfg.paths.data), Path(cfg.paths.outputs)], checks.machine)
-    return findings + (watch_service(ledger, cfg.service, checks.service, now=now) if cfg.service else [])
+    machine = check_machine([Path(cfg.paths.data), Path(cfg.paths.outputs)], checks.machine)
+    service = watch_service(ledger, cfg.service, checks.service, now=now) if cfg.service else []
+    return [*watch_market(cfg, ledger, checks, now), *machine, *service]
 
 
 def report_findings(cfg: DictConfig, ledger: Ledger, found: RunFindings, now: datetime) -> bool:
@@ -224,9 +223,7 @@ def run(cfg: DictConfig) -> int:
     with closing(open_ledger(cfg.registry.ledger, cfg.registry.uri)) as ledger:
         if cfg.action == "ended":
             if type(cfg.job) not in (str, int) or not str(cfg.job).strip() or not isinstance(cfg.code, int):
-                raise ConfigError(
-                    f"Expected job=nightly code=$? or the like, got job={cfg.job} code={cfg.code}; set both"
-                )
+                raise ConfigError(f"Expected such as job=nightly code=$?, got job={cfg.job} code={cfg.code}; set both")
             finding = judge_job(f"{cfg.symbol.name}_{cfg.job}", cfg.code)
             return UNDELIVERED if report(ledger, construct_alerts(cfg), [finding], now=now).undelivered else 0
         if cfg.action == "status":

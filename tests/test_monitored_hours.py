@@ -343,7 +343,7 @@ def test_what_a_version_without_an_alias_served_is_compared_too(watch: Watch, tm
     assert check_skew(watch.run, store)[0].health is Health.GOOD
     far = serve(replace(row, last_close=1.2 * row.last_close), night + MINUTE, "far")
     gone = replace(far, version=9, request_id="gone")
-    watch.run.ledger.record_forecasts([far, gone])
+    watch.run.ledger.record_forecasts([far, gone, replace(far, request_id="probe-1")])
     found = check_skew(watch.run, store)[0]
     assert found.health is Health.BAD
     assert "Of 2 served" in found.sentence and "request far). 1 more could not be checked" in found.sentence

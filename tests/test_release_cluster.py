@@ -61,7 +61,7 @@ class Handler(BaseHTTPRequestHandler):
         self.forecast()
 
     def forecast(self) -> None:
-        if self.headers["X-API-Key"] != KEY:
+        if self.headers["X-API-Key"] != KEY or not self.headers["X-Request-Id"].startswith("probe-"):
             self.answer(401, {})
             return
         pod = self.server

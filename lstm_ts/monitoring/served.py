@@ -21,6 +21,7 @@ from lstm_ts.monitoring.run import LATE, MonitorRun, forecast_hours
 from lstm_ts.monitoring.skew import Key, check_served, choose
 from lstm_ts.store.bar_store import BarStore
 
+PROBE = "probe-"  # begins the ids of requests by deploy/smoke and deploy/release, whose bars are invented
 SERVED = "served"  # a kind of state, of version 0: up to when requests are checked
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ def check_skew(run: MonitorRun, store: BarStore) -> tuple[Finding, MonitorState]
     checked = datetime.fromisoformat(state["until"]) if state else None
     since = checked if checked and checked <= run.now else run.now - LATE  # else a clock was ahead
     asked, stored_until = run.ledger.forecasts(run.name, since=since, until=run.now), run.hourly_bars["ts"][-1] + HOUR
-    served = [row for row in asked if row.origin_ts <= stored_until]
+    served = [row for row in asked if row.origin_ts <= stored_until and not row.request_id.startswith(PROBE)]
     until = min((row.at for row in asked if row.origin_ts > stored_until), default=run.now)
     keys = {(row.version, row.origin_ts) for row in served}
     with run.ledger.transaction() as connection:
