@@ -77,9 +77,8 @@ PROMOTING = {"on_better": ChallengeVerdict.BETTER, "on_no_worse": ChallengeVerdi
 
 def make_settings(cfg: DictConfig) -> MonitorSettings:
     drift, verdict, skill, regime = (construct(cfg[name]) for name in ("drift", "verdict", "live_skill", "regime"))
-    return MonitorSettings(
-        drift, verdict, skill, regime, [each for key, each in PROMOTING.items() if cfg[key] == PROMOTE]
-    )
+    promoting = [each for key, each in PROMOTING.items() if cfg[key] == PROMOTE]
+    return MonitorSettings(drift, verdict, skill, regime, promoting)
 
 
 @dataclass(frozen=True)
