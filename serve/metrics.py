@@ -42,7 +42,11 @@ FOLLOWED = Gauge(
     multiprocess_mode="livemin",
 )
 FAILED = Counter("lstm_ts_requests_failed", "Requests for a forecast that got a 5xx", ["route"])
-STARTED = Gauge("lstm_ts_started_timestamp_seconds", "Start of the service", multiprocess_mode="min")
+STARTED = Gauge(
+    "lstm_ts_started_timestamp_seconds",
+    "Start of the service",
+    multiprocess_mode="mostrecent",  # processes that do not set it have 0
+)
 CONNECTIONS = Gauge("lstm_ts_connections", "Open connections of clients", multiprocess_mode="livesum")
 REFUSED = Counter("lstm_ts_connections_refused", "Connections refused or closed by the service", ["reason"])
 MEMORY = Gauge(

@@ -798,6 +798,7 @@ def test_metrics_add_up_over_the_workers(server: Server, now_bars: list[Body]) -
     assert server.metric('lstm_ts_loaded_workers{alias="champion",name="XAGUSD",version="1"}') == 2
     age_s = (datetime.now(UTC) - datetime(2014, 4, 1, tzinfo=UTC)).total_seconds()
     assert server.metric("lstm_ts_model_age_seconds{") == pytest.approx(age_s, abs=60)
+    assert 0 < time.time() - server.metric("lstm_ts_started_timestamp_seconds ") < 600
 
 
 def test_log_lines_are_json_with_the_request_and_no_bars(server: Server, now_bars: list[Body]) -> None:
