@@ -601,6 +601,13 @@ def test_what_was_noted_of_an_outage_and_is_damaged_is_written_anew(tmp_path: Pa
     assert len(hook.received) == 1
 
 
+def test_an_outage_that_cannot_be_noted_is_told(tmp_path: Path, hook: Webhook) -> None:
+    (tmp_path / "alerts").touch()
+    with pytest.raises(LedgerError), alert_on_outage(alerts(hook.url), tmp_path / "alerts", AT):
+        raise LedgerError("away")
+    assert hook.titles == ["[critical] the ledger is unreachable"]
+
+
 def test_the_configured_rules_are_those_that_checks_find(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LSTM_TS_ALERT_URLS", "json://127.0.0.1/a,b, mailto://user:pass@example.org\n slack://A/B/C")
     made = construct(compose("alerts", []).alerts)

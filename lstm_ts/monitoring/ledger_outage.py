@@ -1,10 +1,13 @@
-"""Alerts about an unreachable ledger, sent without it; a file records who was notified, so that each is once."""
+"""Alerts about an unreachable ledger, sent without it; a file records who was notified, so that each is once.
+
+Where that file cannot be written, each run sends them again.
+"""
 
 import fcntl
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -44,8 +47,7 @@ def alert_on_outage(alerts: Alerts, folder: Path, now: datetime) -> Iterator[Non
 
 def _alert_outage(alerts: Alerts, folder: Path, why: str, now: datetime) -> None:
     body = f"The ledger is unreachable; monitor and alerts are suspended: {why}\nMore: {alerts.command}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / LOCK, fcntl.LOCK_EX):
+    with _locked(folder):
         outage = _read(folder) or Outage(now.isoformat(), ())
         _write(folder, outage)
         unsent = [name for name in name_receivers(alerts.receivers) if name not in outage.told]
@@ -55,7 +57,7 @@ def _alert_outage(alerts: Alerts, folder: Path, why: str, now: datetime) -> None
 
 
 def _alert_recovery(alerts: Alerts, folder: Path, now: datetime) -> None:
-    with locked(folder / LOCK, fcntl.LOCK_EX):
+    with _locked(folder):
         if (outage := _read(folder)) is None:
             return
         since = format_time(datetime.fromisoformat(outage.since))
@@ -66,6 +68,18 @@ def _alert_recovery(alerts: Alerts, folder: Path, now: datetime) -> None:
             _write(folder, replace(outage, told=tuple(waiting)))
         if not waiting:
             (folder / FILE).unlink()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock the file against other runs, where that is possible."""
+    with ExitStack() as held:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(folder / LOCK, fcntl.LOCK_EX))
+        except OSError as error:
+            log.warning("Alerts of other runs may be sent at once with this one's: %s", error)
+        yield
 
 
 def _deliver(alerts: Alerts, names: list[str], message: Message) -> Iterator[str]:
@@ -79,14 +93,17 @@ def _deliver(alerts: Alerts, names: list[str], message: Message) -> Iterator[str
 
 
 def _read(folder: Path) -> Outage | None:
-    """Return the recorded outage; None if the file is missing or damaged, and it is rewritten."""
+    """Return the recorded outage; None if the file is missing, damaged, or cannot be read."""
     try:
         content = json.loads((folder / FILE).read_bytes())
         datetime.fromisoformat(content["since"])
         return Outage(content["since"], tuple(map(str, content["told"])))
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def _write(folder: Path, outage: Outage) -> None:
-    write_whole(folder / FILE, json.dumps(asdict(outage)).encode())
+    try:
+        write_whole(folder / FILE, json.dumps(asdict(outage)).encode())
+    except OSError as error:
+        log.error("Cannot record who was notified, so the next run notifies them again: %s", error)
