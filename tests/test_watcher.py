@@ -215,7 +215,9 @@ def test_no_run_leaves_a_file_but_the_ledger(tmp_path: Path, monkeypatch: pytest
     database, here = f"registry.ledger=sqlite:///{tmp_path}/ledger.db", set(ROOT.iterdir())
     for action in ("run", "watch", "status"):
         assert run("monitor", tmp_path, database, f"action={action}").returncode == 0
-    assert all(path.name.startswith("ledger.db") for path in tmp_path.rglob("*") if path.is_file())
+    for command in ("monitor", "alerts"):
+        assert run(command, tmp_path, database, "-m", "symbol=XAGUSD,SPY").returncode == 0
+    assert all(path.name.startswith(("ledger.db", "outputs")) for path in tmp_path.rglob("*"))
     assert set(ROOT.iterdir()) == here
 
 

@@ -3,7 +3,7 @@
 import logging
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,10 @@ def mute_hydra(result: JobReturn) -> None:
 
 @contextmanager
 def isolated_job(hydra_node: Any) -> Iterator[None]:
-    """Raises    JobRefused, instead of SystemExit, which would end the other jobs of a multirun"""
+    """Leave no folder of a multirun's job where a run of the command leaves none.
+
+    Raises    JobRefused, instead of SystemExit, which would end the other jobs of a multirun
+    """
     try:
         yield
     except SystemExit as ended:
@@ -49,6 +52,18 @@ def isolated_job(hydra_node: Any) -> Iterator[None]:
         if hydra_node.mode == RunMode.MULTIRUN:  # of which Hydra raises the first job's error alone
             log.exception("A job of the multirun has failed: %s", " ".join(task_overrides(hydra_node)))
         raise
+    finally:
+        if hydra_node.mode == RunMode.MULTIRUN and hydra_node.output_subdir is None:
+            _remove_sweep_folder(hydra_node)
+
+
+def _remove_sweep_folder(hydra_node: Any) -> None:
+    """Remove what Hydra makes for the jobs of a command that has no run folder, with the last job their folder too."""
+    sweep = Path(hydra_node.sweep.dir)
+    with suppress(OSError):
+        (sweep / "multirun.yaml").unlink(missing_ok=True)
+        Path(hydra_node.runtime.output_dir).rmdir()
+        sweep.rmdir()
 
 
 @contextmanager
