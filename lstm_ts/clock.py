@@ -21,7 +21,10 @@ CLOCK = "LSTM_TS_CLOCK"
 FASTEST = 10_000.0  # a month in four minutes
 YEARS = range(1900, 2201)
 SKEW = timedelta(minutes=5)  # by which this machine's clock may be behind
-FORM = f'{CLOCK} as "TIME", which stands still, or "TIME SPEED SINCE", such as "2015-03-02T00:00:00Z 60 %s"'
+FORM = (
+    f'{CLOCK} as "TIME", which stands still, or "TIME SPEED SINCE", such as "2015-03-02T00:00:00Z 60 %s", or as the '
+    f"path of a file with one of them, from / on"
+)
 FILE_FORM = f"{CLOCK} as a time, or as the path of a file that has one"
 
 

@@ -6,13 +6,15 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fastapi import FastAPI
 
 from lstm_ts import clock
+from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.traffic import TrafficRow
+from lstm_ts.logs import RateLimit
 from serve.api import ForecastApi, end_with_parent
 from serve.keys import Keys
 from serve.ledger.forecast_log import ForecastLog
@@ -58,6 +60,9 @@ class HttpProcess:
         self.api, self.slots = api, slots
         self._traffic, self._forecast_log, self._connections = traffic, forecast_log, connections
         self._keys, self.address, self._max_waiting = keys, address, max_waiting
+        self._reported_stop: tuple[int, str] | None = None
+        self._reported_at = datetime.min.replace(tzinfo=UTC)
+        self._clock_errors = RateLimit(1)
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
@@ -85,8 +90,6 @@ class HttpProcess:
         self._forecast_log.close()
 
     async def _watch(self) -> None:
-        stopped = self._rollout.stopped
-        reported_at = self._report_traffic()
         while True:
             self._keys.follow_file()  # not at a request alone: what one process has not seen, it would take for valid
             LOG_DEPTH.set(self._forecast_log.counts().queued)
@@ -94,16 +97,24 @@ class HttpProcess:
             await self.workers.read()
             self._pool.prefer(self.workers.loaded_sockets())
             self._rollout.agree()
-            if self._rollout.stopped != stopped or clock.now() - reported_at >= REPORT_EVERY:
-                stopped, reported_at = self._rollout.stopped, self._report_traffic()
+            try:
+                self._report_traffic()
+            except ConfigError as error:  # of the clock's file, perhaps while it is rewritten
+                if self._clock_errors.admit("clock") is not None:
+                    log.error("Cannot report the traffic: %s", error)
             await asyncio.sleep(WATCH_S)
 
-    def _report_traffic(self) -> datetime:
-        """Report the traffic to the monitor, which then expects requests at the challenger; return the time."""
-        now, (version, reason) = clock.now(), self._rollout.stopped or (None, "")
-        report = self.address, now, self._traffic.needs_challenger, version, reason
+    def _report_traffic(self) -> None:
+        """Report the traffic, each hour and after a stop, to the monitor, which expects requests at the challenger.
+
+        Raises    ConfigError: of the clock
+        """
+        now, stopped = clock.now(), self._rollout.stopped
+        if stopped == self._reported_stop and now - self._reported_at < REPORT_EVERY:
+            return
+        self._reported_stop, self._reported_at = stopped, now
+        report = self.address, now, self._traffic.needs_challenger, *(stopped or (None, ""))
         self._forecast_log.queue_traffic([TrafficRow(name, *report) for name in self.api.names])
-        return now
 
     def choose_arm(self, key: str) -> Arm:
         return self._rollout.choose(key)

@@ -28,7 +28,8 @@ from lstm_ts.store.bar_store import BarStore
 START = datetime(2015, 3, 2, tzinfo=UTC)
 ENTRY_POINTS = (
     *(f"lstm_ts.{name}" for name in ("ingest", "process", "train", "evaluate", "predict", "backtest", "retrain")),
-    *("lstm_ts.pipeline", "lstm_ts.registry.__main__", "serve.startup", "dashboard.server"),
+    *(f"lstm_ts.{name}" for name in ("monitor", "alerts", "backup", "cronjobs", "pipeline", "registry.__main__")),
+    *("serve.startup", "dashboard.server"),
 )
 SetClock = Callable[[str], None]
 
@@ -103,6 +104,7 @@ def test_processes_agree_whenever_they_start(set_clock: SetClock) -> None:
     ("text", "why"),
     [
         ("yesterday", "Invalid isoformat string: 'yesterday'"),
+        ("./clock", "Invalid isoformat string: './clock'"),
         ("2015-03-02T00:00:00", "2015-03-02T00:00:00 has no zone, such as Z"),
         ("2015-03-02T00:00:00Z 60", "it has 2 words, where one says the time, and three how it runs"),
         ("2015-03-02T00:00:00Z 60 2026-11-28", "2026-11-28 has no zone, such as Z"),
@@ -119,7 +121,7 @@ def test_a_wrong_setting_is_a_sentence(set_clock: SetClock, text: str, why: str)
         clock.now()
     said = str(refused.value)
     assert said.startswith('Expected LSTM_TS_CLOCK as "TIME", which stands still, or "TIME SPEED SINCE", such as "20')
-    assert said.endswith(f"got {text!r}: {why}; correct it, or unset it")
+    assert said.endswith(f"a file with one of them, from / on, got {text!r}: {why}; correct it, or unset it")
 
 
 def test_a_time_before_the_stored_bars_is_refused(set_clock: SetClock) -> None:
@@ -189,10 +191,13 @@ def test_predict_tells_the_age_of_its_bars_by_it(folder: Path, origin: datetime)
 
 
 @pytest.mark.slow
-def test_the_service_lives_in_it(folder: Path, origin: datetime, set_clock: SetClock) -> None:
-    set_to = Clock(origin + timedelta(minutes=5), 600.0, since=datetime.now(UTC))
-    set_clock(str(set_to))
-    with running(Server(folder)) as server:
+def test_the_service_lives_in_it_and_outlives_a_wrong_one(
+    folder: Path, origin: datetime, set_clock: SetClock, tmp_path: Path
+) -> None:
+    set_to, file = Clock(origin + timedelta(minutes=5), 600.0, since=datetime.now(UTC)), tmp_path / "clock"
+    file.write_text(str(set_to))
+    set_clock(str(file))
+    with running(Server(folder, "health_s=1")) as server:
         wait_for(lambda: server.health().ready)
         before = clock.now()
         reply = server.client.get("/forecast", params={"symbol": "XAGUSD"}).raise_for_status().json()
@@ -206,3 +211,7 @@ def test_the_service_lives_in_it(folder: Path, origin: datetime, set_clock: SetC
         assert look()[0].endswith(("session hours have closed since the last bar", "hours old"))
         with closing(Ledger(f"sqlite:///{folder}/ledger.db", make=False)) as ledger:
             wait_for(lambda: ledger.forecasts("XAGUSD", since=before, until=clock.now()))
+        for text in ("noon", str(set_to)):
+            file.write_text(text)
+            time.sleep(1)
+        wait_for(lambda: server.health().ready)

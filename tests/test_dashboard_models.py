@@ -274,7 +274,7 @@ def test_a_move_is_refused_once_the_alias_is_elsewhere(folder: Path, empty: Path
         assert registered.history("XAGUSD")[0].actor == "dashboard (me)"
 
 
-def test_after_a_wrong_password_even_the_right_one_waits_at_that_address() -> None:
+def test_after_a_wrong_password_even_the_right_one_waits_at_that_address(caplog: pytest.LogCaptureFixture) -> None:
     operator = Operator(PASSWORD)
     with pytest.raises(NotAllowed, match="got none"):
         operator.check("", address="10.0.0.1", now=10.0)
@@ -285,6 +285,8 @@ def test_after_a_wrong_password_even_the_right_one_waits_at_that_address() -> No
         operator.check(PASSWORD, address="10.0.0.1", now=10.9)
     operator.check(PASSWORD, address="10.0.0.2", now=10.9)
     operator.check(PASSWORD, address="10.0.0.1", now=10.0 + PAUSE_S)
+    (line,) = [vars(record) for record in caplog.records if record.name == "lstm_ts.audit"]
+    assert (line["event"], line["address"], line["left_out"]) == ("operator_refused", "10.0.0.1", 0)
 
 
 def change(hour: int, action: str, before: int | None, after: int | None) -> AliasChange:

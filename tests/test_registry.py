@@ -1,4 +1,5 @@
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -7,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -293,14 +295,22 @@ def test_a_registration_that_was_killed_leaves_no_name_in_the_list(registry: Reg
     assert registry.names() == ["XAGUSD"]
 
 
-def test_an_alias_moved_outside_is_found(registry: Registry, model: Path) -> None:
+def audited(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, int | None, int | None, str]]:
+    """Each line of the audit."""
+    fields = [vars(record) for record in caplog.records if record.name == "lstm_ts.audit"]
+    return [(line["event"], line["alias"], line["from_version"], line["version"], line["actor"]) for line in fields]
+
+
+def test_an_alias_moved_outside_is_found(registry: Registry, model: Path, caplog: pytest.LogCaptureFixture) -> None:
     register(registry, model, count=2)
     promote(registry, 1)
+    caplog.set_level(logging.INFO, "lstm_ts.audit")
     registry.store.set_alias("XAGUSD", "champion", 2)
     found = registry.history("XAGUSD", "champion")[-1]
     assert (found.action, found.from_version, found.to_version, found.actor) == ("found", 1, 2, "unknown")
     assert "outside" in found.reason
     assert targets(registry) == [1, 2]  # and only once
+    assert audited(caplog) == [("found_moved", "champion", 1, 2, "unknown")]
     assert registry.rollback("XAGUSD", actor="a test", reason="").number == 1
 
 
@@ -320,10 +330,13 @@ def test_the_champion_is_not_made_its_own_challenger(registry: Registry, model: 
     assert registry.version("XAGUSD", 1).aliases == ("champion",)
 
 
-def test_a_challenger_that_becomes_champion_is_challenger_no_more(registry: Registry, model: Path) -> None:
+def test_a_challenger_that_becomes_champion_is_challenger_no_more(
+    registry: Registry, model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     register(registry, model, count=2)
     promote(registry, 1)
     challenge(registry, 2)
+    caplog.set_level(logging.INFO, "lstm_ts.audit")
     promote(registry, 2)
     assert registry.version("XAGUSD", 2).aliases == ("champion",)
     assert challengers(registry) == [("promote", 2), ("release", None)]
@@ -331,6 +344,8 @@ def test_a_challenger_that_becomes_champion_is_challenger_no_more(registry: Regi
     registry.rollback("XAGUSD", actor="a test", reason="worse")
     assert registry.version("XAGUSD", 1).aliases == ("champion",)
     assert challengers(registry)[2:] == [("promote", 1), ("release", None)]
+    assert Counter(event for event, *_ in audited(caplog)) == {"promoted": 2, "released": 2, "rolled_back": 1}
+    assert ("rolled_back", "champion", 2, 1, "a test") in audited(caplog)
 
 
 def test_two_roles_given_elsewhere_become_one(registry: Registry, model: Path) -> None:
