@@ -133,8 +133,9 @@ def _take_over_log(cfg: DictConfig) -> None:
 
 def _log_fields(cfg: DictConfig, config_name: str | None) -> dict[str, Any]:
     """Return the fields of every line of a command's log: its symbol, if it is about one."""
-    several = config_name in ("alerts", "dashboard") or len(cfg.get("symbols") or ()) > 1
-    return {} if several else {"symbol": cfg.symbol.name}
+    symbols = cfg.get("symbols") or [cfg.symbol.name]
+    is_about_one = config_name not in ("alerts", "backup", "dashboard", "registry") and len(symbols) == 1
+    return {"symbol": symbols[0]} if is_about_one else {}
 
 
 def compose(config_name: str, overrides: Sequence[str], *, single: bool = False) -> DictConfig:

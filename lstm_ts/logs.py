@@ -1,5 +1,6 @@
 """The log of every process on stderr: text for people, or one JSON object a line, as described in docs/LOGS.md."""
 
+import codecs
 import getpass
 import logging
 import logging.config
@@ -73,9 +74,7 @@ class TextLines(logging.Formatter):
         super().__init__(LINE)
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        fields = {
-            name: value for name, value in vars(record).items() if name not in RESERVED and value not in ("", None)
-        }
+        fields = {name: value for name, value in vars(record).items() if name not in RESERVED and not _is_empty(value)}
         fields.pop("event", None)
         return super().formatMessage(record) + "".join(f" {name}={value}" for name, value in fields.items())
 
@@ -85,33 +84,45 @@ class JsonLines(JsonFormatter):
 
     def __init__(self, command: str) -> None:
         super().__init__(reserved_attrs=[*RESERVED])
-        self._encode = JsonEncoder(allow_nan=False, ensure_ascii=False).encode  # made once, not for each line
+        encoding = getattr(sys.__stderr__, "encoding", None) or "utf-8"
+        is_utf8 = codecs.lookup(encoding).name == "utf-8"
+        self._encode = JsonEncoder(allow_nan=False, ensure_ascii=not is_utf8).encode  # made once, not for each line
         self._process = {"command": command, "run": run_id()}
 
     def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
         at = datetime.fromtimestamp(record.created, UTC)
-        log_data |= {"time": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"), "level": record.levelname}
-        log_data |= {"logger": _module(record.name), "message": record.message or "nothing"}
-        log_data |= {**self._process, "pid": record.process}
-        log_data |= _context.get()
+        own = {"time": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"), "level": record.levelname}
+        own |= {"logger": _module(record.name), "message": record.message or str(record.msg) or "nothing"}
+        log_data |= {**own, **self._process, "pid": record.process, **_context.get()}
+        own = {name: log_data[name] for name in (*own, *self._process, "pid")}
         super().add_fields(log_data, record, {})
         log_data |= {name: value for name, value in message_dict.items() if name not in ("exc_info", "stack_info")}
+        log_data |= own  # whatever a library calls fields of its own
         if record.exc_info and record.exc_info[0]:
             log_data |= {"error": record.exc_info[0].__name__, "traceback": message_dict.get("exc_info")}
         with suppress(ConfigError):  # the command itself reports it
             log_data |= {"clock": clock.now()} if clock.read_clock() else {}
 
     def jsonify_log_record(self, log_data: dict[str, Any]) -> str:
-        return self._encode(log_data)
+        try:
+            return self._encode(log_data)
+        except (TypeError, ValueError, RecursionError):  # of a library: NaN within a value, a key that is no text
+            return self._encode(
+                {str(name): value if type(value) is int else str(value) for name, value in log_data.items()}
+            )
 
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
-        return {name: _finite(value) for name, value in log_data.items() if value not in ("", None)}
+        return {name: _finite(value) for name, value in log_data.items() if not _is_empty(value)}
 
 
 def _module(name: str) -> str:
     """Return the name of a logger's module; for `__main__`, the name of the command's module."""
     spec = sys.modules["__main__"].__spec__ if name == "__main__" else None
     return spec.name if spec else name
+
+
+def _is_empty(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value)
 
 
 def _finite(value: Any) -> Any:

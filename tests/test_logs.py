@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import polars as pl
 import pytest
 from commands import Done, run_process
@@ -20,6 +21,7 @@ from processes import ROOT, WAIT_S, python
 from serving import Body, Server, make_bars, make_servable, running, wait_for
 
 from lstm_ts import clock
+from lstm_ts.cli import _log_fields, compose
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.logs import JsonLines, RateLimit, TextLines, audit, log_context
 from lstm_ts.market.session import Session
@@ -116,7 +118,7 @@ import logging, sys, threading, traceback, warnings
 from lstm_ts import logs
 logs.begin("json", "ingest")
 warnings.warn("an old way")
-print("plain\\ntext", file=sys.stderr)
+print("plain\\nt\xe4xt", file=sys.stderr)
 logging.getLogger("foreign").error("a path: %s", "C:\\\\")
 thread = threading.Thread(target=lambda: 1 / 0)
 thread.start()
@@ -130,11 +132,14 @@ raise KeyError("nobody catches it")
 
 
 def test_what_others_print_warn_of_and_raise_is_json_too() -> None:
-    done = subprocess.run(python("-c", FOREIGN), capture_output=True, text=True, cwd=ROOT, timeout=WAIT_S)
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        python("-c", FOREIGN), capture_output=True, text=True, cwd=ROOT, env=ascii_only, timeout=WAIT_S
+    )
     assert done.returncode == 1
     lines = read(done.stderr, command="ingest")
     said = [(line["logger"], line["message"]) for line in lines]
-    assert said[1:4] == [("stderr", "plain"), ("stderr", "text"), ("foreign", "a path: C:\\")]
+    assert said[1:4] == [("stderr", "plain"), ("stderr", "t\xe4xt"), ("foreign", "a path: C:\\")]
     assert said[0][0] == "py.warnings" and "UserWarning: an old way" in said[0][1]
     assert [(line["logger"], line["error"]) for line in lines[4:]] == [
         ("lstm_ts.uncaught", name) for name in ("ZeroDivisionError", "ValueError", "KeyError")
@@ -225,7 +230,7 @@ def test_the_services_end_is_json_too_whoever_tells_it(
 # Formatters and limits
 
 
-def record(message: str, **extra: Any) -> logging.LogRecord:
+def record(message: Any, **extra: Any) -> logging.LogRecord:
     return logging.getLogger("a.module").makeRecord("a.module", logging.INFO, "", 0, message, (), None, extra=extra)
 
 
@@ -244,6 +249,38 @@ def test_lines_hold_what_json_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\n" not in text
     assert (told["message"], told["ms"], told["store"]) == ("a\nb", "nan", "/data")
     assert told["clock"] == "2015-03-02T00:00:00+00:00"
+
+
+def test_what_libraries_log_keeps_our_fields_and_loses_none_of_its_own() -> None:
+    told = [
+        json.loads(JsonLines("serve").format(record(message, **extra)), parse_constant=pytest.fail)
+        for message, extra in (
+            ("nested", {"m": {"loss": float("nan")}, "status": 7}),
+            ("array", {"m": np.zeros(2)}),
+            ("ours", {"level": "loud", "run": "theirs"}),
+            ({"loss": 0.5}, {}),
+        )
+    ]
+    assert [line.get("m") for line in told] == ["{'loss': nan}", "[0. 0.]", None, None]
+    assert {line["level"] for line in told} == {"INFO"} and "theirs" not in {line["run"] for line in told}
+    assert (told[0]["status"], told[3]["loss"], told[3]["message"]) == (7, 0.5, "{'loss': 0.5}")
+    assert TextLines().format(record("array", m=np.zeros(2))).endswith(" m=[0. 0.]")
+
+
+@pytest.mark.parametrize(
+    ("config_name", "overrides", "symbol"),
+    [
+        ("serve", ["symbols=[XAUUSD]"], "XAUUSD"),
+        ("serve", ["symbols=[XAUUSD,SPY]"], None),
+        ("monitor", ["symbol=SPY"], "SPY"),
+        ("registry", ["name=SPY"], None),
+        ("backup", ["folder=x"], None),
+    ],
+)
+def test_a_commands_lines_have_its_symbol_if_they_are_about_one(
+    config_name: str, overrides: list[str], symbol: str | None
+) -> None:
+    assert _log_fields(compose(config_name, overrides), config_name).get("symbol") == symbol
 
 
 def test_text_tells_a_records_own_fields_after_its_message() -> None:
