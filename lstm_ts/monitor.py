@@ -193,8 +193,7 @@ def act(cfg: DictConfig, ledger: Ledger, now: datetime) -> int:
     delivered = report_findings(cfg, ledger, found, now)
     found.finish()
     ledger.record_heartbeat(Heartbeat(MONITOR, cfg.name, now, f"{len(found.findings)} findings"))
-    retraining = request_retraining(ledger, cfg.name, found.findings, now)
-    return RETRAIN if retraining else 0 if delivered else UNDELIVERED  # a retraining is requested once a day
+    return RETRAIN if request_retraining(ledger, cfg.name, found.findings, now) else 0 if delivered else UNDELIVERED
 
 
 def watch_from_outside(cfg: DictConfig, now: datetime) -> int:
