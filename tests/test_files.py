@@ -1,6 +1,7 @@
 """Files: blocks, rejects, duplicates, hours, ticks and Parquet; and the real samples. Formats: test_formats.py."""
 
 import gzip
+import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -420,6 +421,12 @@ def test_longer_bars_behind_or_before_others_of_their_time_are_refused(
     exports = [spaced(minutes, 300), spaced(longer, 12)][::order]
     with pytest.raises(UnknownFormat, match=r"got bars 1 \w+ apart and, .* apart; leave one of them in the file"):
         batches(write(tmp_path, mt4(*exports[0], *exports[1])), "UTC")
+
+
+def test_minutes_in_no_order_are_no_longer_bars(tmp_path: Path) -> None:
+    stamps = spaced(1, 20_000)
+    random.Random(0).shuffle(stamps)
+    assert bars_of(batches(write(tmp_path, mt4(*stamps)), "UTC", rows=10**6)).height == 20_000
 
 
 def test_a_spacing_that_a_column_says_and_the_stamps_deny_is_refused(tmp_path: Path) -> None:

@@ -130,9 +130,11 @@ def find_longer_run(stamps_N: Times, spacing: int) -> Segment | None:
     if forward_D.all():
         return None
     for start, end in _runs(forward_D, at_least=FREQUENT):
-        part = _segment(np.unique(stamps_N[start : end + 1]))
-        longer = part.certain and part.spacing > spacing
-        if longer and end - start >= _gaps_to_be_sure(part.spacing, spacing, SURE_OF_A_CHANGE):
+        part_N = np.unique(stamps_N[start : end + 1])
+        part = _segment(part_N)
+        even = 2 * (np.diff(part_N) == part.spacing).sum() >= len(part_N) - 1
+        longer = part.certain and part.spacing > spacing and even
+        if longer and len(part_N) > _gaps_to_be_sure(part.spacing, spacing, SURE_OF_A_CHANGE):
             return part
     return None
 
