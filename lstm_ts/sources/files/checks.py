@@ -1,4 +1,4 @@
-"""Checks of the rows of a file, each by itself and beside the others of its file."""
+"""Checks of the rows of a file, each by itself and beside the others of its file, and of their spacing."""
 
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
