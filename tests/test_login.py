@@ -72,14 +72,16 @@ def test_passwords_are_one_for_all_or_one_for_each_user(tmp_path: Path) -> None:
     assert passwords.are("ann", "a-1")
     assert not passwords.are("ann", "b-2")
     assert not passwords.are("eve", "")
-    file.write_text('{"ann": ""}')
-    with pytest.raises(ConfigError, match="Expected a JSON file of user: password"):
-        Passwords(str(file))
+    for content in ('{"ann": ""}', "{broken", None):
+        file.write_text(content) if content else file.unlink()
+        for refused in (lambda: Passwords(str(file)), lambda: passwords.are("ann", str(file))):
+            with pytest.raises(ConfigError, match="Expected a JSON file of user: password"):
+                refused()
 
 
-def ask(work: Callable[[Post], Awaitable[None]], scheme: str = "http") -> None:
+def ask(work: Callable[[Post], Awaitable[None]], scheme: str = "http", basic: str = "open sesame") -> None:
     """Serve the page on loopback."""
-    handler = PasswordProvider("open sesame").login_handler
+    handler = PasswordProvider(basic).login_handler
     assert issubclass(handler, LoginHandler)
 
     async def serve() -> None:
@@ -115,8 +117,23 @@ def test_a_wrong_password_is_logged_with_its_address_and_makes_the_next_try_wait
 
     with caplog.at_level(logging.WARNING, "lstm_ts.audit"):
         ask(work)
-    (line,) = [record.getMessage() for record in caplog.records if record.name == "lstm_ts.audit"]
-    assert line == "A wrong password from 127.0.0.1, whose next try waits 1 s"
+    wrong, *busy = [record.getMessage() for record in caplog.records if record.name == "lstm_ts.audit"]
+    assert wrong == "A wrong password from 127.0.0.1, whose next try waits 1 s"
+    assert busy == ["A log-in try from 127.0.0.1, of which 4 wait already"] * 2
+
+
+def test_without_its_file_of_users_nobody_logs_in(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "users.json"
+    file.write_text(json.dumps({"me": "a-1"}))
+
+    async def work(post: Post) -> None:
+        file.unlink()
+        reply = await post(str(file))
+        assert (reply.status_code, reply.headers.get("set-cookie")) == (503, None)
+        assert "tell who runs the dashboard" in reply.text
+
+    ask(work, basic=str(file))
+    assert f"at {file}, got No such file or directory" in caplog.text
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
