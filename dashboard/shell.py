@@ -32,7 +32,7 @@ from dashboard.ui.theme import Theme
 
 HERE = Path(__file__).parent
 TEMPLATE, CSS = ((HERE / "ui" / name).read_text() for name in ("page.html", "page.css"))
-JS = "".join((HERE / name).read_text() for name in ("forecast/bar_table.js", "ui/sorting.js"))
+JS = "".join((HERE / name).read_text() for name in ("forecast/bar_table.js", "ui/sorting.js", "ui/typing.js"))
 
 
 @dataclass(frozen=True)
