@@ -39,7 +39,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder = outputs / f"train/2026-01-04/09-30-00/{trial}"
         for name in (".hydra", "scores", "metrics"):
             (folder / name).mkdir(parents=True)
-        typed = ["+experiment=quickstart", f"optimisation.lr={rate}"]
+        typed = ["+experiment=quickstart", f"optimisation.lr={rate}", "registry.uri=postgresql://me:s3cret@db/mlflow"]
         OmegaConf.save(without_hydra(compose("train", *typed)), folder / ".hydra/config.yaml")
         OmegaConf.save(typed, folder / ".hydra/overrides.yaml")
         scores = compute_scores(make_record(n=60 + trial, horizon=6))
@@ -153,6 +153,11 @@ def test_runs_beside_each_other_tell_what_they_differ_in_and_how_they_went(runs:
     drawn: Any = plot.renderers[1]
     assert drawn.data_source.data["loss"][1:] == [1.5, 0.99, 1.2]
     assert all(label(run, BERLIN) in curves_legend(runs, LIGHT, BERLIN) for run in runs)
+
+
+def test_a_password_that_was_typed_is_shown_and_found_nowhere(runs: list[Run]) -> None:
+    assert "registry.uri=postgresql://***@db/mlflow" in details(runs[0], runs, STORE)
+    assert not matches(runs[0], "s3cret", BERLIN)
 
 
 def test_a_retraining_names_the_page_of_its_versions(runs: list[Run]) -> None:

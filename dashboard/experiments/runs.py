@@ -14,6 +14,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from lstm_ts.configuration.overrides import flatten
+from lstm_ts.registry.uri import hide_password
 from lstm_ts.scoring.scores import HorizonScores, read_best
 
 COMMANDS = ("train", "retrain", "backtest")
@@ -35,7 +36,7 @@ class Run:
     command: str
     started: datetime  # of its sweep, for a trial
     trial: int | None  # of the sweep in the folder above
-    overrides: tuple[str, ...] = ()  # as they were typed
+    overrides: tuple[str, ...] = ()  # as they were typed, but for passwords
     config: Mapping[str, Value] = field(default_factory=dict)  # by dotted name; empty: cannot be read
     horizons: Mapping[str, HorizonScores] = field(default_factory=dict)  # by step; empty: none yet
     span: str = ""  # that the scores are of
@@ -114,7 +115,7 @@ def _read(folder: Path, command: str, started: datetime, trial: int | None, chan
     run = Run(folder, command, started, trial)
     try:
         config, overrides = _yaml(folder / CONFIG, dict), _yaml(folder / OVERRIDES, list)
-        run = replace(run, overrides=tuple(map(str, overrides)), config=values_of(config))
+        run = replace(run, overrides=tuple(hide_password(str(each)) for each in overrides), config=values_of(config))
         run = replace(run, losses=read_losses(folder / LOSSES), url=_url(folder / ADDRESS), offline=_offline(folder))
         horizons, span = read_scores(folder / SCORES)
         return replace(run, horizons=horizons, span=span)
