@@ -10,8 +10,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 from conftest import random_hours
+from panel.models.file_dropper import UploadEvent
 from test_configs import compose
 
+from dashboard.forecast.file_upload import FAILED, FileUpload
 from dashboard.forecast.upload_parser import OverLimit, ReadOptions, UploadedBars, read, recognise_file, unzip
 from dashboard.server import read_settings
 from dashboard.settings import DashboardSettings
@@ -56,6 +58,18 @@ def test_stamps_with_an_offset_and_gzip_and_parquet_are_recognised(hourly_bars: 
     hourly_bars.write_parquet(tmp_path / "parquet")
     found = recognise_file(tmp_path / "parquet", "mine.parquet", "XAGUSD", OPEN, settings_of().upload)
     assert (found.words, found.zoned) == ("Parquet", True)
+
+
+def test_a_disk_that_takes_no_file_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    drop = FileUpload(tmp_path / "gone", 1_000_000)
+    drop._process_event(UploadEvent(None, {"chunk": 1, "total_chunks": 2, "name": "mine.csv", "data": b"time,"}))
+    assert drop.state == FAILED
+    assert "got: No such file or directory; tell who runs the dashboard" in drop.failure
+    assert "An uploaded file cannot be kept" in caplog.text
+    (tmp_path / "whole").write_bytes(gzip.compress(b"time"))
+    (tmp_path / "whole.plain").mkdir()
+    with pytest.raises(IsADirectoryError):
+        unzip(tmp_path / "whole", "mine.gz", settings_of().upload)
 
 
 def test_a_cut_gzip_and_a_letter_are_named_as_the_visitor_named_them(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Files that a visitor drops: on the disk only in a folder of their own, which goes with the visitor."""
 
+import logging
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -8,20 +9,28 @@ import panel as pn
 import param
 
 CHUNK_BYTES = 4_000_000
-GONE, COMING, THERE, TOO_LARGE = "", "coming", "there", "too large"
+GONE, COMING, THERE, FAILED = "", "coming", "there", "failed"
+
+log = logging.getLogger(__name__)
+
+
+def describe_failure(error: OSError) -> str:
+    """Log why a file cannot be kept, and return a sentence for its visitor."""
+    log.error("An uploaded file cannot be kept: %s", error)
+    return f"Expected a disk of the dashboard that takes the file, got: {error.strerror}; tell who runs the dashboard."
 
 
 class FileUpload(pn.widgets.FileDropper):
-    """One file, written chunk by chunk as it comes."""
+    """One file, written chunk by chunk as it comes; `failure` says why it has FAILED."""
 
-    state = param.String(default=GONE, doc="GONE, COMING, THERE or TOO_LARGE.")
+    state = param.String(default=GONE, doc="GONE, COMING, THERE or FAILED.")
     percent = param.Integer(default=0)
 
     _rename = {"state": None, "percent": None}  # noqa: RUF012
 
     def __init__(self, folder: Path, max_bytes: int, **params: Any) -> None:
         self._folder: TemporaryDirectory[str] | None = None
-        self._within, self._max_bytes, self._bytes, self.file_name = folder, max_bytes, 0, ""
+        self._within, self._max_bytes, self._bytes, self.file_name, self.failure = folder, max_bytes, 0, "", ""
         super().__init__(chunk_size=CHUNK_BYTES, multiple=False, **params)  # type: ignore[no-untyped-call]
 
     @property
@@ -39,11 +48,21 @@ class FileUpload(pn.widgets.FileDropper):
         self._process_bokeh_event(doc, event)
 
     def _process_event(self, event: Any) -> None:
-        data = event.data
         if event.event_name == "delete_event":
             self.clean()
             self.state = GONE
             return
+        try:
+            self._take(event.data)
+        except OSError as error:
+            self._fail(describe_failure(error))
+
+    def _fail(self, failure: str) -> None:
+        self.clean()
+        self.failure, self.state = failure, FAILED
+
+    def _take(self, data: Any) -> None:
+        """Write one chunk.    Raises    OSError"""
         if data["chunk"] == 1:
             self.clean()
             self._folder, self._bytes, self.file_name = TemporaryDirectory(dir=self._within), 0, data["name"]
@@ -52,8 +71,7 @@ class FileUpload(pn.widgets.FileDropper):
             return
         self._bytes += len(data["data"])
         if self._bytes > self._max_bytes:
-            self.clean()
-            self.state = TOO_LARGE
+            self._fail(f"The file is larger than {self._max_bytes // 1_000_000} MB; send the latest part of it.")
             return
         with self.path.open("ab") as file:
             file.write(data["data"])

@@ -13,7 +13,7 @@ from bokeh.events import Event, Tap
 from bokeh.models import BasicTicker, ColumnDataSource, CustomJSTickFormatter
 
 from dashboard.client import ServiceError
-from dashboard.forecast.file_upload import COMING, GONE, THERE, TOO_LARGE, FileUpload
+from dashboard.forecast.file_upload import COMING, FAILED, GONE, THERE, FileUpload, describe_failure
 from dashboard.forecast.result import Result
 from dashboard.forecast.upload_parser import ReadOptions, RecognisedFile, UploadedBars, read, recognise_file, unzip
 from dashboard.ui.blocks import Choice, alert, chart, html
@@ -101,9 +101,8 @@ class Upload:
             self._clear()
         if state == COMING:
             self._says.object = '<p class="quiet">The file is on its way…</p>'
-        elif state == TOO_LARGE:
-            limit = self._context.settings.upload.max_bytes // 1_000_000
-            self._says.object = alert(f"The file is larger than {limit} MB; send the latest part of it.")
+        elif state == FAILED:
+            self._says.object = alert(self._drop.failure)
         elif state == THERE:
             self._read()
         elif state == GONE:
@@ -134,11 +133,11 @@ class Upload:
             done = read(path, name, self._symbol, options, found, settings, lambda n: self._show_progress(path, n))
             with self._retry_if_unanswered(self._read):
                 needs = self._context.client.needs(self._symbol)
-        except LstmTsError as error:
-            refusal = str(error)
-            self._draw(path, lambda: self._refuse(refusal))
         except FileNotFoundError:  # removed meanwhile
             return
+        except (LstmTsError, OSError) as error:
+            refusal = describe_failure(error) if isinstance(error, OSError) else str(error)
+            self._draw(path, lambda: self._refuse(refusal))
         else:
             self._draw(path, lambda: self._offer(done, needs.tsteps, found))
 

@@ -69,7 +69,10 @@ class UploadedBars:
 
 
 def unzip(path: Path, name: str, limits: UploadLimits) -> None:
-    """Replace a gzip file by its content; other files are left as they are.    Raises    OverLimit, DataError"""
+    """Replace a gzip file by its content; other files are left as they are.
+
+    Raises    OverLimit, DataError; OSError: the disk does not take the content
+    """
     with path.open("rb") as file:
         if file.read(2) != GZIP:
             return
@@ -81,7 +84,7 @@ def unzip(path: Path, name: str, limits: UploadLimits) -> None:
                 if left < 0:
                     raise OverLimit(f"Expected at most {limits.max_bytes:,} bytes unpacked, got more; send the latest.")
                 out.write(block)
-    except (OSError, EOFError, zlib.error):
+    except (gzip.BadGzipFile, EOFError, zlib.error):
         raise DataError(f"Expected a whole gzip file, got a cut or damaged one: {name}; fetch it again") from None
     plain.replace(path)
 
