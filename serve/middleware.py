@@ -3,6 +3,7 @@
 import logging
 import re
 import time
+from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Any
 from uuid import uuid4
@@ -42,7 +43,8 @@ class Counted:
         start, status = time.perf_counter(), 500
         state = scope.setdefault("state", {})
         connection = state.pop("connection", None)
-        state |= {"request_id": _request_id(scope), "version": "", "arm": "", "symbol": "", "fell_back": ""}
+        given = [value for name, value in scope["headers"] if name == b"x-request-id"]
+        state |= {"request_id": choose_request_id(given), "version": "", "arm": "", "symbol": "", "fell_back": ""}
         if scope["method"] == "HEAD":
             scope = {**scope, "method": "GET"}
 
@@ -70,7 +72,7 @@ class Counted:
             facts |= {"route": route, "status": status, "ms": round(seconds * 1000, 3)}
             if 400 <= status < 500 or status == 503:
                 peer = connection.address if connection else ""
-                _log_refusal(facts, str(state.get("reason", "refused")), _address(scope, peer))
+                log_refusal(facts, str(state.get("reason", "refused")), _address(scope, peer))
             else:
                 quiet = route in PROBES and status == 200
                 log.log(logging.DEBUG if quiet else logging.INFO, "answered", extra={"event": "answered", **facts})
@@ -87,7 +89,7 @@ def _address(scope: Scope, peer: str) -> str:
         return peer
 
 
-def _log_refusal(facts: dict[str, Any], reason: str, address: str) -> None:
+def log_refusal(facts: dict[str, Any], reason: str, address: str) -> None:
     """Log a refusal, but only a few a minute of each status, so that repeated refusals fill no disk."""
     probe = facts["route"] in PROBES
     if (left_out := REFUSALS.admit((facts["status"], probe))) is None:
@@ -98,7 +100,7 @@ def _log_refusal(facts: dict[str, Any], reason: str, address: str) -> None:
         audit("request_refused", reason, level=logging.WARNING, address=address, left_out=left_out, **facts)
 
 
-def _request_id(scope: Scope) -> str:
-    """Return the request's id from the client or the proxy if it is well-formed, else a new one."""
-    given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"]
-    return given[0] if len(given) == 1 and REQUEST_ID.fullmatch(given[0]) else str(uuid4())
+def choose_request_id(given: Sequence[bytes]) -> str:
+    """Return the request's id from the client or the proxy if there is one and it is well-formed, else a new one."""
+    texts = [value.decode("latin-1") for value in given]
+    return texts[0] if len(texts) == 1 and REQUEST_ID.fullmatch(texts[0]) else str(uuid4())

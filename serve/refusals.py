@@ -39,7 +39,7 @@ async def read_body(request: Request) -> bytes:
 
 def _check_content(request: Request) -> None:
     """Raises    RequestRefused: the headers name anything but plain JSON; without a Content-Type JSON is assumed"""
-    encodings = [request.headers.get(name, "") for name in ("content-encoding", "transfer-encoding")]
+    encodings = [each for name in ("content-encoding", "transfer-encoding") for each in request.headers.getlist(name)]
     if any(encoding.lower() not in ("", "identity", "chunked") for encoding in encodings):
         got = shown(", ".join(filter(None, encodings)))
         raise RequestRefused(415, f"Expected a body that is not encoded, got {got}; send it as it is")

@@ -193,6 +193,9 @@ def test_a_request_is_followed_from_http_to_the_ledger(server: Server, silver: S
         wait_for(lambda: ledger.forecasts("XAGUSD", since=now - timedelta(hours=1), until=now + timedelta(hours=1)))
         rows = ledger.forecasts("XAGUSD", since=now - timedelta(hours=1), until=now + timedelta(hours=1))
     assert "followed-1" in {row.request_id for row in rows}
+    refused = server.client.post("/predict", content=b" " * 100_000, headers={"X-Request-ID": "too-large-1"})
+    assert (refused.status_code, refused.headers["X-Request-ID"]) == (413, "too-large-1")
+    wait_for(lambda: "too-large-1" in {line.get("request_id") for line in of("request_refused", lines_of(server))})
 
 
 def test_who_is_refused_again_and_again_fills_no_disk(server: Server) -> None:

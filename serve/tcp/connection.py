@@ -11,11 +11,11 @@ from collections import deque
 from http import HTTPStatus
 from itertools import islice
 from typing import Any, cast
-from uuid import uuid4
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from lstm_ts.http_schema import Refusal
+from serve.middleware import choose_request_id, log_refusal
 from serve.tcp.connections import UNFINISHED, Connections, Phase, Violation
 from serve.tcp.request_parser import RequestParser
 
@@ -60,8 +60,7 @@ class Connection(asyncio.Protocol):
         self._parser = RequestParser(connections.limits, body_limit_bytes=connections.body_limit_bytes)
         self._waiting: deque[bytes] = deque()  # whole requests that wait until the one before is answered
         self._answering_bytes = 0  # size of the request that the application has; 0: none
-        self._held_bytes = 0
-        self._sending = False
+        self._held_bytes, self._sending = 0, False
         self._violation: Violation | None = None  # behind requests that are answered first
         self._has_ended = False  # the client sends no more
 
@@ -229,11 +228,12 @@ class Connection(asyncio.Protocol):
         self.close(more_may_come=True)
 
     def _reply(self, violation: Violation) -> None:
-        request_id = str(uuid4())
+        status, request_id = HTTPStatus(violation.status), choose_request_id(self._parser.request_ids)
         body = Refusal(reason=violation.reason, request_id=request_id).model_dump_json().encode()
         head = b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n"
-        values = (violation.status, HTTPStatus(violation.status).phrase.encode(), len(body), request_id.encode())
-        self._transport.write(head % values + b"connection: close\r\n\r\n" + body)
+        told = head % (status, status.phrase.encode(), len(body), request_id.encode())
+        self._transport.write(told + b"connection: close\r\n\r\n" + body)
+        log_refusal({"request_id": request_id, "route": "other", "status": status}, violation.reason, self.address)
 
     def _leave(self) -> None:
         self._connections.leave(self)

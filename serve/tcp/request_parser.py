@@ -14,6 +14,7 @@ class RequestParser:
         self.begun = 0  # requests
         self.reading: Phase | None = None  # HEADERS or BODY of a request that is not whole
         self.held_bytes = 0  # of that request
+        self.request_ids: list[bytes] = []  # that the headers of the last request give it
         self.violation: Violation | None = None
         self._whole: list[bytes] = []
         self._begin()
@@ -21,7 +22,7 @@ class RequestParser:
         self._parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
 
     def _begin(self) -> None:
-        self._url, self._head, self._body = b"", bytearray(), bytearray()
+        self._url, self._head, self._body, self.request_ids = b"", bytearray(), bytearray(), []
         self._headers, self._header_bytes, self._overhead_bytes = 0, 0, 0
         self._length, self._coded, self._expects, self._hosts = 0, False, False, 0
 
@@ -91,6 +92,8 @@ class RequestParser:
                 self._length = int(value)
             case b"transfer-encoding":
                 self._coded = True
+            case b"x-request-id":
+                self.request_ids.append(value)
         self._head += b"%b: %b\r\n" % (name, value)
 
     def on_headers_complete(self) -> None:
