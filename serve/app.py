@@ -11,8 +11,9 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.managers import SyncManager
+from threading import Thread
 from typing import Any
 
 from fastapi_offline import FastAPIOffline
@@ -30,6 +31,7 @@ from serve.registry_process import RegistryProcess
 
 WATCH_S = 0.2
 SIGTERM_S = 1.0  # within which a SIGTERM that is sent to all processes reaches the last one
+ANSWER_S = 5.0  # within which the shared state answers at the end, or is killed
 CLOSE_S = 30
 SEND_BUFFER_BYTES = 131072  # kernel buffer of a reply that its client does not read; else it grows to megabytes
 
@@ -114,10 +116,21 @@ class ForecastServer(LitServer):  # type: ignore[misc]
         self._shutdown_event = self  # the main thread calls its `wait` next
 
     def wait(self) -> None:
-        """Replace workers that have ended, until the server stops.
+        """Replace workers that have ended, until the server stops; then end the shared state's process if it hangs."""
+        self._watch()
+        asking = Thread(target=self._ask_shared_state, daemon=True)
+        asking.start()
+        asking.join(ANSWER_S)
+        if asking.is_alive():  # what ends the others waits for it
+            log.error("The process of the shared state does not answer; killing it")
+            self._needed[0].kill()
 
-        Run in the main thread: PR_SET_PDEATHSIG is per thread.
-        """
+    def _ask_shared_state(self) -> None:
+        with suppress(EOFError, OSError):
+            self.workers_setup_status.copy()
+
+    def _watch(self) -> None:
+        """Run in the main thread: PR_SET_PDEATHSIG is per thread."""
         report_process("main", self.lit_api.settings.poll_s)
         while not self.stopping:
             time.sleep(WATCH_S)
@@ -140,6 +153,10 @@ class ForecastServer(LitServer):  # type: ignore[misc]
                 log.critical("An essential process exited; shutting down")
                 self.broken = True
                 return
+
+    def kill_registry_process(self) -> None:
+        """Kill it even where it hangs, since the interpreter's end waits for it; it only reads."""
+        self._registry.kill()
 
     def stop_on_signals(self) -> None:
         """Stop in order at SIGTERM and Ctrl-C: HTTP first, once it has answered the requests it accepted."""

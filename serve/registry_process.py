@@ -92,6 +92,9 @@ class RegistryProcess:
     def is_alive(self) -> bool:
         return self._process.is_alive()
 
+    def kill(self) -> None:
+        self._process.kill()
+
 
 @cache
 def first_process() -> RegistryProcess:

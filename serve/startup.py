@@ -219,6 +219,7 @@ def _serve(
         backlog=backlog,
         **LITSERVE,
     )
+    server.kill_registry_process()
     if server.broken:
         sys.exit(1)
 

@@ -928,6 +928,19 @@ def test_a_server_that_has_lost_what_its_processes_share_ends(bare: Path) -> Non
         assert "An essential process exited" in server.log.read_text()
 
 
+@pytest.mark.slow
+def test_a_server_ends_though_processes_that_it_needs_hang(bare: Path) -> None:
+    with running(Server(bare)) as server:
+        wait_for(lambda: not server.health().ready)
+        children, registry = server.children(), server.registry_process()
+        keeper = next(pid for pid in children if b"serve.server" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        for pid in (keeper, registry or 0):
+            os.kill(pid, signal.SIGSTOP)
+        server.process.terminate()
+        assert server.process.wait(WAIT_S) == 0
+        wait_for(lambda: not [pid for pid in children if Path(f"/proc/{pid}").exists()])
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [
