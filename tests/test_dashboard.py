@@ -295,7 +295,6 @@ def test_the_tab_key_leads_out_of_the_table_at_both_ends(page: Page, hourly_bars
 KEY_MS = 80  # between two keys
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("delay_ms", [300, *(pytest.param(ms, marks=pytest.mark.slow) for ms in (0, 50, 2000))])
 def test_what_is_typed_stays_however_late_the_server_answers(
     browser: Browser, dashboard: Dashboard, tmp_path: Path, delay_ms: int
@@ -638,7 +637,6 @@ def test_a_wrong_key_and_no_champion_are_said_in_words(
                 expect(page.get_by_text("an empty store; run python -m lstm_ts.process")).to_be_visible()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("width", "dark"), [(1280, True), pytest.param(390, False, marks=pytest.mark.slow)]
 )  # no colour depends on it

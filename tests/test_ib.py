@@ -520,7 +520,6 @@ def start_filling(folder: Path, tws: Tws) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kill", "waits_s"),
     [pytest.param(signal.SIGKILL, (0.3, 0.6, 0.9), marks=pytest.mark.slow), (signal.SIGINT, (0.7,))],
