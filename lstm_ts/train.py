@@ -8,27 +8,31 @@ from lstm_ts.cli import check_arguments
 if __name__ == "__main__":
     check_arguments("train")  # before what is slow to import
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from lstm_ts.cli import entry_point
-from lstm_ts.configuration.parts import construct, run_folder
+from lstm_ts.configuration.parts import construct, reject_relaunch, run_folder
 from lstm_ts.evaluate import score
 from lstm_ts.model.artifact import save_forecasters
 from lstm_ts.model.checkpoints import create_run_folder, find_checkpoint
 from lstm_ts.model.extra_baselines import ExtraBaselines
 from lstm_ts.scoring.wandb_log import close, log_results
 from lstm_ts.training.forecasters import find_test_spans, fit, load_start, make_data, read_bars
-from lstm_ts.training.trainer import build_trainer
+from lstm_ts.training.trainer import build_trainer, describe_run
 
 
 @entry_point("train")
 def main(cfg: DictConfig) -> float:
     """Returns the best validation loss, for the sweepers."""
+    if HydraConfig.get().mode is RunMode.MULTIRUN:
+        reject_relaunch(cfg)
     data = make_data(cfg, read_bars(cfg), construct(cfg.split))
     extra = ExtraBaselines(cfg.lightgbm_steps, cfg.garch, horizon=data.spec.horizon)
     spans = find_test_spans(cfg, data)
     start = load_start(cfg, data) if cfg.warm_start else None
-    checkpoint = find_checkpoint(cfg.ckpt_path, Path(cfg.paths.outputs) / "train")
+    checkpoint = find_checkpoint(cfg.ckpt_path, Path(cfg.paths.outputs) / "train", describe_run(cfg, data))
     folder = checkpoint.parents[1] if checkpoint and cfg.ckpt_path == "last" else run_folder()
     trainer = build_trainer(cfg, folder)
     if folder == run_folder() and trainer.is_global_zero:  # other processes of this run have the same folder

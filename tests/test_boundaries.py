@@ -42,6 +42,7 @@ CONFIGURED |= {"serve.startup", "dashboard.server"}
 TORCH = {"lstm_ts.training.trainer"} | {
     f"lstm_ts.model.{name}"
     for name in (
+        "checkpoints",
         "datamodule",
         "export",
         "lightning_module",
@@ -190,7 +191,7 @@ def test_no_room_is_called_by_what_it_is_not() -> None:
 def test_nothing_reads_a_pickle_but_lightnings_checkpoints() -> None:
     for module, path in MODULES.items():
         assert "pickle" not in imports(path), module
-        assert module == "lstm_ts.training.trainer" or "torch.load" not in path.read_text(), module
+        assert module == "lstm_ts.model.checkpoints" or "torch.load" not in path.read_text(), module
 
 
 @pytest.mark.slow

@@ -233,6 +233,7 @@ def test_a_mistake_gets_one_sentence_and_exit_code_2(
         (("trainer.precision=3-bit",), "precision"),
         (("tsteps=20000",), "Expected at least 20012 session hours"),
         (("ckpt_path=last",), "Expected an interrupted run"),
+        (("hydra.mode=MULTIRUN", "trainer.devices=2", "trainer.strategy=ddp"), "ddp_spawn or ddp_fork"),
         (
             ("split.test_from=2030-01-01", "optimisation.final_epochs=1"),
             "Expected bars of XAGUSD after split.test_from",

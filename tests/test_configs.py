@@ -205,8 +205,8 @@ def test_constructors_repeat_no_default_that_the_configuration_gives() -> None:
 
 def test_a_checkpoint_that_is_no_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.ckpt"):
-        find_checkpoint("nowhere.ckpt", tmp_path)
-    assert find_checkpoint(None, tmp_path) is None
+        find_checkpoint("nowhere.ckpt", tmp_path, [])
+    assert find_checkpoint(None, tmp_path, []) is None
 
 
 @pytest.mark.parametrize("path", sorted(Path(CONF).rglob("*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}")

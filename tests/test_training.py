@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 from datetime import timedelta
 from pathlib import Path
@@ -10,12 +11,13 @@ from typing import Any
 import lightning as L
 import numpy as np
 import polars as pl
+import psutil
 import pytest
 from commands import ROOT, run_process, succeed
 from lightning.pytorch.callbacks import ModelCheckpoint
 from models import make_data, symbol_bars
 from omegaconf import OmegaConf
-from processes import child, python, wait_for
+from processes import WAIT_S, child, python, wait_for
 from test_cli import TINY
 from test_configs import compose, without_hydra
 
@@ -23,6 +25,7 @@ from dashboard.experiments.runs import read_runs
 from lstm_ts.errors import ConfigError
 from lstm_ts.market.bars import make_hourly_bars
 from lstm_ts.market.session import Moment, Session, utc
+from lstm_ts.model.checkpoints import find_checkpoint
 from lstm_ts.model.datamodule import BarsDataModule, Split
 from lstm_ts.model.evaluation import Span, evaluate
 from lstm_ts.model.export import export
@@ -30,12 +33,13 @@ from lstm_ts.model.forecaster import Forecaster, Provenance
 from lstm_ts.model.lightning_module import Optimisation
 from lstm_ts.model.nets import describe_net
 from lstm_ts.model.nets.lstm import LSTMConfig
+from lstm_ts.model.provenance import hash_training
 from lstm_ts.model.windows import WindowSpec
 from lstm_ts.scoring.scores import compute_scores
 from lstm_ts.sources.synthetic import Synthetic
 from lstm_ts.training.forecasters import build_module, find_test_spans, fit, train
 from lstm_ts.training.forecasters import make_data as make_training_data
-from lstm_ts.training.trainer import build_trainer
+from lstm_ts.training.trainer import build_trainer, describe_run
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +90,22 @@ def test_a_run_that_had_stopped_early_trains_no_further_epoch(
         resumed = fit(cfg, data, build_trainer(cfg, folder), ckpt_path=last)
         assert resumed.losses == stopped.losses
         assert resumed.forecaster.network.graph == stopped.forecaster.network.graph
+    run = describe_run(cfg, data)
+    assert find_checkpoint("last", tmp_path, run) == last
+    for setting, theirs in (
+        ("symbols=[XAUUSD]", r"symbols=\[XAGUSD\];"),
+        ("net=gru", "net._target_=lstm_ts.model.nets.lstm.LSTMConfig;"),
+        ("horizon=5", "spec.horizon=6;"),
+        ("trainer.max_epochs=31", "trainer.max_epochs=30;"),
+        ("+trainer.max_time=00:00:01:00", "fewer settings;"),
+    ):
+        other = without_hydra(compose("train", *TINY, *asked, "+logger={}", *stops, setting))
+        with pytest.raises(ConfigError, match=f"ckpt_path=last with .*, got one of {theirs}"):
+            find_checkpoint("last", tmp_path, describe_run(other, data))
+    with pytest.raises(ConfigError, match="bars of XAGUSD"):
+        find_checkpoint(str(last), tmp_path, run[:-1])
     cfg.patience = 2
+    assert describe_run(cfg, data) == run
     assert len(fit(cfg, data, build_trainer(cfg, tmp_path / "longer"), ckpt_path=last).losses) > len(stopped.losses)
     cfg.trainer.max_epochs = 1
     with pytest.raises(ConfigError, match=r"under trainer, got: You restored a checkpoint with current_epoch=\d+, but"):
@@ -130,6 +149,24 @@ def test_an_interrupted_run_goes_on_to_the_same_model(stored: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_no_process_of_a_training_outlives_its_command(stored: Path, tmp_path: Path, number: int) -> None:
+    long = ("trainer.max_epochs=99999", "patience=99999", "trainer.devices=2", "trainer.strategy=ddp_fork")
+    paths = (f"paths.data={stored}/data", f"paths.outputs={tmp_path}/outputs", "trainer.accelerator=cpu")
+    in_background = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")  # as a shell starts what a script leaves to it
+    command = [*in_background, *python("-m", "lstm_ts.train", *TINY, *long, *paths)]
+    with child(command, stderr=subprocess.DEVNULL) as process:
+        wait_for(lambda: list(tmp_path.rglob("last.ckpt")), process=process)
+        workers = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(number)
+        process.wait(WAIT_S)
+    _, left = psutil.wait_procs(workers, WAIT_S)
+    for each in left:
+        each.kill()
+    assert len(workers) >= 2 and not left
+
+
+@pytest.mark.slow
 def test_two_processes_find_the_loss_of_one_at_the_same_batches(stored: Path, tmp_path: Path) -> None:
     settings = (*TINY, "trainer.max_epochs=3", "net.dropout=0", "trainer.accelerator=cpu", f"paths.data={stored}/data")
     settings += ("optimisation.final_epochs=1",)
@@ -147,6 +184,20 @@ def test_two_processes_find_the_loss_of_one_at_the_same_batches(stored: Path, tm
         assert len(list((tmp_path / strategy / "outputs").rglob("manifest.json"))) == 1
     assert list(losses.values()) == pytest.approx([losses["auto"]] * 4, abs=1e-3)
     assert list(skills.values()) == pytest.approx([skills["auto"]] * 4, abs=1e-3)
+
+
+def test_code_outside_the_package_belongs_to_what_determines_a_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "outside").mkdir()
+    for file, target in (("alone_net.py", "alone_net.Config"), ("outside/layers.py", "outside.net.Config")):
+        hashes = []
+        for content in ("a = 1", "a = 2"):
+            (tmp_path / file).write_text(content)
+            hashes.append(hash_training({"net": {"_target_": target}}))
+        assert hashes[0] != hashes[1]
+    assert hash_training({"net": {"_target_": "torch.nn.LSTM"}}) != hashes[1]
 
 
 TOY_NET = '''

@@ -3,10 +3,12 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,14 @@ from lstm_ts.model.symbol_data import SymbolData
 PACKAGE = Path(__file__).parents[1]
 LIBRARIES = ("torch", "lightning", "onnxruntime", "polars", "numpy", "pandas_market_calendars", "safetensors")
 
+TARGETS = re.compile(r'"_target_": "([^"]+)"')
 REVISION = "LSTM_TS_REVISION"  # set by deploy/Dockerfile
 DECISIVE = ("symbols", "seed", "spec", "data", "net", "optimisation", "weight_averaging", "patience", "warm_lr")
 SETTINGS_OF_OUTPUT = ("enable_progress_bar", "log_every_n_steps")
 
 
 def describe(data: SymbolData, *, seed: int, config: Mapping[str, Any]) -> Provenance:
-    seen = data.bars.hourly_bars.filter(pl.col("ts") < data.test_from)
+    seen = select_seen(data)
     return Provenance(
         symbol=data.name,
         source=data.bars.source,
@@ -41,6 +44,11 @@ def describe(data: SymbolData, *, seed: int, config: Mapping[str, Any]) -> Prove
         versions=library_versions(),
         config=config,
     )
+
+
+def select_seen(data: SymbolData) -> pl.DataFrame:
+    """Return the hourly bars before the test."""
+    return data.bars.hourly_bars.filter(pl.col("ts") < data.test_from)
 
 
 def library_versions() -> dict[str, str]:
@@ -70,9 +78,11 @@ def code_revision() -> str:
 def hash_training(*decisive: Any) -> str:
     """Return the SHA-256 of what determines a training: bars and configuration as given, code, libraries, `has_bf16`.
 
-    decisive   JSON
+    decisive   JSON; the code includes that of each `_target_` in it
     """
-    return hashlib.sha256(json.dumps([hash_code(), library_versions(), has_bf16(), *decisive]).encode()).hexdigest()
+    given = json.dumps(decisive)
+    code = hash_code(*TARGETS.findall(given))
+    return hashlib.sha256(json.dumps([code, library_versions(), has_bf16(), given]).encode()).hexdigest()
 
 
 def has_bf16() -> bool:
@@ -82,9 +92,21 @@ def has_bf16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
-def hash_code() -> str:
-    """Return the SHA-256 of the package's sources and tables, committed or not."""
+def hash_code(*targets: str) -> str:
+    """Return the SHA-256 of the sources and tables, committed or not, of this package and of the modules or packages
+    of `targets`, but for those of LIBRARIES.
+    """
     digest = hashlib.sha256()
-    for path in sorted([*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.csv")]):
-        digest.update(path.read_bytes())
+    for name in sorted({PACKAGE.name, *(target.partition(".")[0] for target in targets)} - {*LIBRARIES}):
+        for path in _find_sources(name):
+            digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def _find_sources(name: str) -> list[Path]:
+    """Return the files of a package, or that of a module; none: it is built in, or cannot be imported."""
+    spec = find_spec(name)
+    if spec and spec.submodule_search_locations:
+        found = (path for folder in spec.submodule_search_locations for path in Path(folder).rglob("*"))
+        return sorted(path for path in found if path.suffix in (".py", ".csv"))
+    return [Path(spec.origin)] if spec and spec.has_location and spec.origin else []

@@ -21,6 +21,7 @@ from lstm_ts.configuration.parts import choose_symbols, construct, processed_sto
 from lstm_ts.errors import ConfigError
 from lstm_ts.market.levels import close_range
 from lstm_ts.model.artifact import load_forecaster
+from lstm_ts.model.checkpoints import RUN, read_checkpoint
 from lstm_ts.model.datamodule import BarsDataModule, Split
 from lstm_ts.model.evaluation import Span
 from lstm_ts.model.export import export
@@ -34,7 +35,7 @@ from lstm_ts.model.provenance import describe
 from lstm_ts.model.scaler import Scaler
 from lstm_ts.model.symbol_data import SymbolBars, SymbolData
 from lstm_ts.model.windows import find_origins
-from lstm_ts.training.trainer import build_final_trainer, read_checkpoint, read_losses
+from lstm_ts.training.trainer import build_final_trainer, describe_run, read_losses
 
 log = logging.getLogger(__name__)
 
@@ -140,6 +141,7 @@ def fit(
     optimisation = construct(cfg.optimisation, **({} if start is None else {"lr": cfg.warm_lr}))
     started = time.perf_counter()
     model = build_module(data, config, optimisation, start=start.network if start else None)
+    model.save_hyperparameters({RUN: describe_run(cfg, data)}, logger=False)  # for its checkpoints
     train(model, data, trainer, ckpt_path=ckpt_path)
     if not trainer.is_global_zero:  # one process continues, and writes the model
         sys.exit(0)

@@ -1,6 +1,8 @@
 """Lightning's trainer by configuration, with what every training here does, and what it leaves on the disk."""
 
+import os
 import random
+import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,14 +27,20 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from lstm_ts.configuration.explanations import show_value
-from lstm_ts.configuration.parts import construct
+from lstm_ts.configuration.overrides import to_overrides
+from lstm_ts.configuration.parts import construct, to_json
 from lstm_ts.errors import ConfigError
-from lstm_ts.model.provenance import has_bf16
+from lstm_ts.lifetime import end_with
+from lstm_ts.market.bars import hash_bars
+from lstm_ts.model.checkpoints import read_checkpoint
+from lstm_ts.model.datamodule import BarsDataModule
+from lstm_ts.model.provenance import has_bf16, select_decisive, select_seen
 from lstm_ts.processors import count_processors
 
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 calls what torch 2.13 deprecates
 
 SET_BY_TRAIN = ("callbacks", "logger", "default_root_dir")  # parameters of Lightning's trainer
+DEVICES = ("accelerator", "devices", "num_nodes", "strategy")  # which a resumed run may change
 # Others, at which each epoch is trained and validated once:
 EPOCHS = {
     "fast_dev_run": False,
@@ -68,6 +76,17 @@ class Losses(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.values = list(state_dict["values"])
+
+
+class EndWithCommand(Callback):
+    """Processes that ddp_fork or ddp_spawn starts end with the command, however it ends."""
+
+    def __init__(self) -> None:
+        self.command = os.getpid()
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if os.getpid() != self.command:
+            end_with(self.command, signal.SIGKILL)
 
 
 class Progress(RichProgressBar):
@@ -140,6 +159,7 @@ def build_trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
         ModelCheckpoint(folder / "checkpoints", "best", monitor="val/loss"),
         ModelCheckpoint(folder / "checkpoints", "last", save_on_train_epoch_end=True, enable_version_counter=False),
         Losses(),
+        EndWithCommand(),
     ]
     if cfg.trainer.enable_progress_bar:
         callbacks.append(Progress(refresh_rate=10, console_kwargs={"stderr": True}))
@@ -147,6 +167,15 @@ def build_trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
     if loggers:
         callbacks.append(LearningRateMonitor("step"))
     return _construct(cfg, callbacks=callbacks, logger=loggers, default_root_dir=folder)
+
+
+def describe_run(cfg: DictConfig, data: BarsDataModule) -> list[str]:
+    """Return the settings, as overrides, and the bars that a resumed run must have: all but patience and devices."""
+    settings = select_decisive(to_json(cfg), "split", "warm_start")
+    del settings["patience"]
+    settings["trainer"] = {name: value for name, value in settings["trainer"].items() if name not in DEVICES}
+    bars = [f"bars of {each.name} with SHA-256 {hash_bars(select_seen(each))[:12]}…" for each in data.symbols]
+    return [*to_overrides(settings), *bars]
 
 
 def build_final_trainer(cfg: DictConfig, epochs: int) -> L.Trainer:
@@ -185,9 +214,3 @@ def read_losses(trainer: L.Trainer) -> tuple[float, ...]:
         (losses,) = (each for each in trainer.callbacks if isinstance(each, Losses))  # type: ignore[attr-defined]
         return tuple(losses.values)
     return tuple(read_checkpoint(last)["callbacks"][Losses.__qualname__]["values"])
-
-
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """One of Lightning's, as tensors and plain values only."""
-    content: dict[str, Any] = torch.load(path, weights_only=True)
-    return content
