@@ -51,6 +51,10 @@ class ArtifactError(LstmTsError):
     """A model folder that is incomplete, altered, or made for other windows."""
 
 
+class OtherWindows(ArtifactError):
+    """A model for windows with other features or of another size."""
+
+
 class LedgerError(LstmTsError):
     """The operations database does not answer, or its schema is newer than the code."""
 

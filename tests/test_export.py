@@ -82,6 +82,24 @@ def test_a_network_without_numbers_is_not_exported() -> None:
         export(net, {}, SPEC, volatilities=VOLATILITIES)
 
 
+class Reads(nn.Module):
+    def __init__(self, only: int) -> None:
+        super().__init__()
+        self.only = only
+
+    def forward(self, *window: Tensor) -> Tensor:
+        return window[self.only].flatten(1).mean(1)[:, None, None].expand(-1, 3, 3)
+
+
+@pytest.mark.parametrize("only", range(4))
+def test_a_network_may_ignore_inputs(only: int) -> None:
+    network = export(Reads(only), {}, SPEC, volatilities=VOLATILITIES)
+    windows = [torch.rand(2, *shape) for shape in ((7, FEATURES), (3, TARGET_COLUMNS), (3,), (VOLATILITIES,))]
+    z_BHQ = network(*(values.numpy() for values in windows))
+    np.testing.assert_allclose(z_BHQ, Reads(only)(*windows), rtol=1e-5)
+    assert network.volatilities == VOLATILITIES
+
+
 @pytest.mark.parametrize("graph", [b"", b"abc", b"\x80\x04" * 99])
 def test_what_is_no_graph_is_refused(graph: bytes) -> None:
     with pytest.raises(ArtifactError, match="Expected an ONNX graph, got this: "):

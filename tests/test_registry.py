@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,16 @@ from processes import ROOT, WAIT_S, fork
 from lstm_ts.errors import ArtifactError, ConfigError, RegistryError
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.session import Session
-from lstm_ts.model.artifact import load_forecaster, save_forecasters
+from lstm_ts.model.artifact import SUMS, load_forecaster, save_forecasters
 from lstm_ts.model.forecaster import Forecaster, Provenance
 from lstm_ts.model.nets.lstm import LSTMConfig
 from lstm_ts.model.windows import WindowSpec
 from lstm_ts.registry.__main__ import Request, answer
 from lstm_ts.registry.mlflow_store import MlflowStore
+from lstm_ts.registry.model_folder import MODEL_SHA256, load_registered
 from lstm_ts.registry.registry import Registry
 from lstm_ts.registry.version import Version, describe_pages
+from lstm_ts.store.disk import hash_file
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 GATE = {
@@ -213,6 +216,20 @@ def test_an_altered_version_is_neither_loaded_nor_exported_nor_made_champion(
         promote(registry, 2)
     assert not (folder / "exported").exists()
     assert (champion(registry), targets(registry)) == (1, [1])
+
+
+def test_an_intact_version_of_other_windows_is_told_from_an_altered_one(
+    registry: Registry, model: Path, tmp_path: Path
+) -> None:
+    register(registry, model)
+    forecaster, other = load_forecaster(model), tmp_path / "other"
+    save_forecasters([replace(forecaster, spec=replace(forecaster.spec, tsteps=12))], other)
+    version = registry.version("XAGUSD", 1)
+    version = replace(version, tags={**version.tags, MODEL_SHA256: hash_file(other / SUMS)})
+    with pytest.raises(
+        RegistryError, match=r"^Expected version 1 of XAGUSD to read the windows of this code, .*name=…"
+    ):
+        load_registered(version, other)
 
 
 def test_no_rollback_to_an_altered_version(registry: Registry, model: Path, folder: Path) -> None:

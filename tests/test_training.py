@@ -186,6 +186,17 @@ def test_two_processes_find_the_loss_of_one_at_the_same_batches(stored: Path, tm
     assert list(skills.values()) == pytest.approx([skills["auto"]] * 4, abs=1e-3)
 
 
+@pytest.mark.parametrize("name", ["persistence", "har", "lightgbm", "champion"])
+def test_a_network_with_the_name_of_another_forecast_is_refused_before_it_is_trained(
+    hourly_bars: pl.DataFrame, silver: Session, name: str
+) -> None:
+    data = make_data(symbol_bars(hourly_bars, silver), spec=WindowSpec(24, 6, (0.1, 0.5, 0.9), 6))
+    config = type("Named", (LSTMConfig,), {"name": name})(hidden=8, layers=1, decoder=8, dropout=0.0)
+    optimisation = Optimisation(lr=5e-3, weight_decay=0.0, warm_up=0.3, step_decay=1.0, final_epochs=0)
+    with pytest.raises(ConfigError, match=f"Expected a network of another name than .*, got {name}; rename it"):
+        build_module(data, config, optimisation, start=None)
+
+
 def test_code_outside_the_package_belongs_to_what_determines_a_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,7 +235,7 @@ class ToyNet(nn.Module):
 
     def forward(self, x_BTF, calendar_BHC, profile_BH, volatility_BV):
         stretch_B11 = self.layers(x_BTF.mean(1)).exp()[..., None]
-        return stretch_B11 * self.base_HQ + 0 * profile_BH[..., None] + 0 * calendar_BHC.sum(-1, keepdim=True)
+        return stretch_B11 * self.base_HQ
 '''
 
 

@@ -127,7 +127,7 @@ def _load_network(folder: Path, content: Mapping[str, bytes], manifest: Artifact
             volatilities=manifest.volatilities,
         )
     except ArtifactError as error:
-        raise ArtifactError(f"{error} in {folder / NETWORK}; train again") from error
+        raise type(error)(f"{error} in {folder / NETWORK}; train again") from error
 
 
 def _load_weights(folder: Path, content: bytes) -> tuple[dict[str, NDArray[np.float32]], object]:

@@ -27,11 +27,7 @@ class ArtifactManifest:
     symbols: Mapping[str, SymbolPart]
     files: Mapping[str, str]  # SHA-256 of those beside the manifest; none before format 3
     fitted_to: str  # see `hash_fitted`
-
-    @property
-    def volatilities(self) -> int:
-        """Number of volatilities of a window."""
-        return len(next(iter(self.symbols.values())).scaler.half_lives_V)
+    volatilities: int  # of a window, which the network was built for; 0 before format 4
 
 
 def to_json(forecasters: Sequence[Forecaster]) -> dict[str, Any]:
@@ -73,6 +69,7 @@ def read_manifest(content: bytes) -> ArtifactManifest:
         symbols=symbols,
         files=read_object(parts.get("files", {}), "files as an object", ()),
         fitted_to=hash_old(parts) if kind in OLD_PARTS else hash_fitted(parts),
+        volatilities=0 if kind in OLD_PARTS else len(next(iter(symbols.values())).scaler.half_lives_V),
     )
 
 

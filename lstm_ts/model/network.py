@@ -11,10 +11,10 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from lstm_ts.errors import ArtifactError
+from lstm_ts.errors import ArtifactError, OtherWindows
 from lstm_ts.model.windows import FEATURES, TARGET_COLUMNS, Windows, WindowSpec
 
-INPUTS, OUTPUT = ("x", "calendar", "profile", "volatility"), "z"  # graphs before format 4 have no volatility
+INPUTS, OUTPUT = ("x", "calendar", "profile", "volatility"), "z"
 BATCH = 4096
 SILENT = 4  # of ONNX Runtime's log levels: what is wrong is raised
 
@@ -32,18 +32,18 @@ class Network:
         """graph          ONNX
         config         the kind's name and its settings, in JSON types
         weights        parameters and buffers, for a training that continues from them
-        volatilities   of a window; a graph of a format before 4 does not have them among its inputs
-        Raises    ArtifactError: no graph, or of other shapes than these windows have
+        volatilities   of a window, which the network was built for; 0 before format 4
+        Raises    ArtifactError: no graph; OtherWindows: of other shapes than these windows have
         """
         self.name = str(config.get("name", "network"))  # in tables and pictures
         self.graph, self.config, self.weights = graph, config, weights
         self.seconds = 0.0  # of the last call
         self._session = _open_session(graph)
         found = {node.name: node.shape[1:] for node in (*self._session.get_inputs(), *self._session.get_outputs())}
-        self._inputs = [name for name in INPUTS if name in found]
-        self.volatilities = volatilities if INPUTS[-1] in found else 0  # that it reads
+        self._inputs = [name for name in INPUTS if name in found]  # that it reads
+        self.volatilities = volatilities
         if found != (expected := _shapes(spec, volatilities, self._inputs)):
-            raise ArtifactError(f"Expected a graph of the shapes {expected}, got {found}")
+            raise OtherWindows(f"Expected a graph of the shapes {expected}, got {found}")
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_session"}  # which cannot be pickled
@@ -61,7 +61,8 @@ class Network:
     def __call__(self, *window: NDArray[np.float32]) -> NDArray[np.float32]:
         """x (B, T, F), calendar (B, H, C), profile (B, H) and volatility (B, V) -> z (B, H, Q)"""
         start = time.perf_counter()
-        z_BHQ: NDArray[np.float32] = self._session.run(None, dict(zip(self._inputs, window, strict=False)))[0]
+        read = {name: values for name, values in zip(INPUTS, window, strict=False) if name in self._inputs}
+        z_BHQ: NDArray[np.float32] = self._session.run(None, read)[0]
         self.seconds = time.perf_counter() - start
         return z_BHQ
 
@@ -80,7 +81,7 @@ def _shapes(spec: WindowSpec, volatilities: int, inputs: Sequence[str]) -> dict[
     """Shapes of one window's inputs and output, by name."""
     tsteps, horizon = spec.tsteps, spec.horizon
     window = ([tsteps, FEATURES], [horizon, TARGET_COLUMNS], [horizon], [volatilities])
-    shapes = {name: shape for name, shape in zip(INPUTS, window, strict=True) if name in (*INPUTS[:-1], *inputs)}
+    shapes = {name: shape for name, shape in zip(INPUTS, window, strict=True) if name in inputs}
     return {**shapes, OUTPUT: [horizon, len(spec.levels)]}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lstm_ts.errors import ArtifactError
+from lstm_ts.errors import ArtifactError, OtherWindows
 from lstm_ts.model.artifact_manifest import ArtifactManifest
 from lstm_ts.model.export import export
 from lstm_ts.model.features import Array
@@ -52,7 +52,7 @@ def _read_config(path: Path, manifest: ArtifactManifest) -> LSTMConfig:
 def _check_tensors(path: Path, weights: Weights, config: LSTMConfig, manifest: ArtifactManifest) -> None:
     first = weights.get("lstm.weight_ih_l0")
     if first is not None and first.ndim == 2 and first.shape[1] != FEATURES:
-        raise ArtifactError(
+        raise OtherWindows(
             f"Expected a model of {FEATURES} features in {path.parent}, got one of {first.shape[1]}; train again"
         )
     with torch.device("meta"):  # takes no memory, whatever the manifest says

@@ -21,6 +21,7 @@ from lstm_ts.configuration.parts import choose_symbols, construct, processed_sto
 from lstm_ts.errors import ConfigError
 from lstm_ts.market.levels import close_range
 from lstm_ts.model.artifact import load_forecaster
+from lstm_ts.model.baselines import BASELINES
 from lstm_ts.model.checkpoints import RUN, read_checkpoint
 from lstm_ts.model.datamodule import BarsDataModule, Split
 from lstm_ts.model.evaluation import Span
@@ -35,7 +36,10 @@ from lstm_ts.model.provenance import describe
 from lstm_ts.model.scaler import Scaler
 from lstm_ts.model.symbol_data import SymbolBars, SymbolData
 from lstm_ts.model.windows import find_origins
+from lstm_ts.registry.version import CHAMPION
 from lstm_ts.training.trainer import build_final_trainer, describe_run, read_losses
+
+TAKEN = (*BASELINES, "lightgbm", "garch", CHAMPION)  # names of the forecasts beside the model's
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +66,11 @@ class Fitted:
 def build_module(
     data: BarsDataModule, config: NetConfig, optimisation: Optimisation, *, start: Network | None
 ) -> ForecastModule:
-    """start   a network of the same settings whose weights are the first ones; None: from scratch"""
+    """start     a network of the same settings whose weights are the first ones; None: from scratch
+    Raises    ConfigError: the network has the name of another forecast
+    """
+    if config.name in TAKEN:
+        raise ConfigError(f"Expected a network of another name than {', '.join(TAKEN)}, got {config.name}; rename it")
     data.setup()
     net = build_net(config, data.start_HQ, volatilities=data.volatilities)
     if start is not None:

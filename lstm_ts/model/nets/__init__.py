@@ -25,7 +25,7 @@ class NetConfig(Protocol):
     def build(self, *, features: int, target_columns: int, volatilities: int, base_HQ: Tensor) -> nn.Module:
         """Build a network (x_BTF, calendar_BHC, profile_BH, volatility_BV) -> z_BHQ, in units of the window's scale.
 
-        Its median is its location, which is weighed after training, see `location.py`.
+        It may ignore inputs. Its median is its location, which is weighed after training, see `location.py`.
 
         base_HQ   ascending train quantiles per step: what the network forecasts before it is trained
         """
