@@ -13,9 +13,8 @@ import numpy as np
 from benchmarks import compose
 from benchmarks.out_of_sample import HOURS, MINUTES, store_bars, train_sample
 from lstm_ts.configuration.parts import construct
-from lstm_ts.model.baselines import ROLLING_HAR
 from lstm_ts.monitoring.confidence import DailyLosses, SkillSettings, estimate_skill
-from lstm_ts.scoring.records import SHOWN_STEPS, ForecastRecord
+from lstm_ts.scoring.records import ROLLING_HAR, SHOWN_STEPS, ForecastRecord
 
 PATHS, DAYS, BLOCK_DAYS = 200, 500, 20
 

@@ -6,7 +6,7 @@ import math
 import os
 import resource
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from lstm_ts.market.levels import close_range
 from lstm_ts.market.prices import Quote
 from lstm_ts.market.session import Session
 from lstm_ts.model.artifact import load_forecaster, save_forecasters
+from lstm_ts.model.baselines import BASELINES, Climatology
+from lstm_ts.model.features import Array
 from lstm_ts.model.forecaster import Forecaster, Provenance
 from lstm_ts.model.nets.lstm import LSTMConfig
 from lstm_ts.model.windows import WindowSpec
@@ -390,6 +392,26 @@ def test_a_graph_that_is_none_is_refused_in_a_sentence(folder: Path) -> None:
     (folder / NETWORK).write_bytes(b"\x80\x04")
     change_manifest(folder, lambda values: values["files"].update({NETWORK: sha256(folder / NETWORK)}))
     assert "Expected an ONNX graph, got this: " in refusal(folder)
+
+
+@dataclass(frozen=True)
+class ByEdge(Climatology):
+    edges_E: Array
+    q_EHQ: Array
+
+
+def test_a_baseline_may_have_arrays_with_axes_of_its_own(
+    sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BASELINES, "by_edge", ByEdge)  # type: ignore[arg-type]
+    forecaster, folder = load_forecaster(sound), tmp_path / "model"
+    added = ByEdge(np.zeros((4, 3)), np.arange(2.0), np.zeros((2, 4, 3)))
+    reference = replace(forecaster.reference, baselines={**forecaster.reference.baselines, "by_edge": added})
+    save_forecasters([replace(forecaster, reference=reference)], folder)
+    for name, array in vars(load_forecaster(folder).reference.baselines["by_edge"]).items():
+        np.testing.assert_array_equal(array, getattr(added, name))
+    change_manifest(folder, lambda values: silver(values)["reference"]["baselines"]["by_edge"]["edges_E"].pop())
+    assert "by_edge.q_EHQ to be 1 x 4 x 3 numbers" in refusal(folder)
 
 
 @pytest.mark.parametrize("kind", ["third_folder", "old_folder"])

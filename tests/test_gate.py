@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 from test_scores import make_record
 
+from lstm_ts.configuration.parts import CONF
 from lstm_ts.errors import ConfigError
 from lstm_ts.scoring.decision import Verdict
 from lstm_ts.scoring.gate import Criteria, decide
@@ -193,6 +195,17 @@ def test_only_known_targets_count_as_origins():
 def test_a_first_model_without_skill_is_experimental(m, s, experimental):
     decision = decide(planted(differing(m, s)), None, criteria(), fresher=True)
     assert (decision.verdict, decision.experimental) == (Verdict.PROMOTE, experimental)
+
+
+def test_without_a_list_skill_is_asked_over_each_baseline_but_the_one_that_an_untrained_network_equals():
+    others = ("persistence", "har_rolling", "new")
+    record = replace(
+        SKILLED, quantiles={**SKILLED.quantiles, **dict.fromkeys(others, CHAMPION.q_NHQ)}, baselines=others
+    )
+    for listed, asked in ((None, ["persistence", "new"]), (["har_rolling"], ["har_rolling"])):
+        checks = decide(record, None, criteria(baselines=listed), fresher=True).checks
+        assert [check.name for check in checks if "skill" in check.name] == [f"skill over {name}" for name in asked]
+    assert OmegaConf.load(f"{CONF}/gate/default.yaml").baselines is None
 
 
 def test_a_first_model_that_beats_only_some_baselines_says_which_it_does_not_beat():

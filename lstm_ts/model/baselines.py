@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 from lstm_ts.model.features import Array
 from lstm_ts.model.windows import Windows
 from lstm_ts.scoring.metrics import pinball_NH
-from lstm_ts.scoring.records import PERSISTENCE
+from lstm_ts.scoring.records import PERSISTENCE, ROLLING_HAR
 
-VOLATILITY, ROLLING_HAR = "volatility", "har_rolling"
+VOLATILITY = "volatility"
 
 
 class Baseline(Protocol):
-    """A frozen dataclass of arrays whose names end in their axes; the manifest of a model keeps them."""
+    """A frozen dataclass of arrays whose names end in their axes, a letter each; the manifest of a model keeps them.
+
+    H and Q have the sizes of the windows; an array whose last axis is Q ascends along it.
+    """
 
     @classmethod
     def fit(cls, windows: Windows[NDArray[Any]], y_NH: Array, levels: Sequence[float]) -> Self:

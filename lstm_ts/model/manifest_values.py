@@ -60,12 +60,14 @@ def is_number(value: Any) -> bool:
 
 
 def read_array(values: Any, where: str, sizes: Mapping[str, int], *, above: float = -math.inf) -> Array:
-    """Finite numbers, all above a bound.    sizes   of the axes; `where` ends in those that the array has"""
-    shape = tuple(sizes[axis] for axis in where.rpartition("_")[2])
+    """Finite numbers, all above a bound.    sizes   of the axes in which `where` ends; others are of any size"""
+    axes = where.rpartition("_")[2]
     try:
         array = np.array(values)
     except ValueError:  # ragged
         array = np.array(None)
+    known = {**dict(zip(axes, array.shape, strict=False)), **sizes}
+    shape = tuple(known.get(axis, 1) for axis in axes)
     size = " x ".join(map(str, shape))
     if array.shape != shape or array.dtype.kind not in "if":
         raise BadManifest(f"{where} to be {size} numbers, got {show(values)}")

@@ -157,6 +157,7 @@ def _read_baseline(name: str, values: Any, spec: WindowSpec) -> Baseline:
     arrays = {}
     for field in names:
         arrays[field] = read_array(found[field], f"{where}.{field}", sizes)
+        sizes |= zip(field.rpartition("_")[2], arrays[field].shape, strict=True)
         if field.endswith("Q") and (np.diff(arrays[field]) < 0).any():
             raise BadManifest(f"{where}.{field} to be ascending quantiles, got others")
     return kind(**arrays)

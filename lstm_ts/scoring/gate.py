@@ -20,7 +20,7 @@ from lstm_ts.scoring import metrics
 from lstm_ts.scoring.comparison import LossComparison, compare_losses
 from lstm_ts.scoring.decision import Decision, GateCheck, Verdict
 from lstm_ts.scoring.metrics import Array
-from lstm_ts.scoring.records import ForecastRecord
+from lstm_ts.scoring.records import ROLLING_HAR, ForecastRecord
 from lstm_ts.scoring.soundness import INTERVAL, check_anchor, check_coverage, check_last_bar
 from lstm_ts.scoring.tables import percent
 
@@ -48,7 +48,7 @@ class Criteria:
         if not whole or not 1 <= min(self.steps, default=0) <= max(self.steps) < self.min_origins:
             raise ConfigError(f"Expected gate.steps from 1 to below min_origins={self.min_origins}, got {self.steps}")
         if self.baselines is not None and not self.baselines:
-            raise ConfigError("Expected gate.baselines to name some, or null for all, got none")
+            raise ConfigError(f"Expected gate.baselines to name some, or null for all but {ROLLING_HAR}, got none")
         shares = ("alpha", "relation_alpha", "min_skill", "margin", "min_effect", "min_cure", "tercile_margin")
         for name in (*shares, "power"):
             low, high = (0.5, 1) if name == "power" else (0, 0.5)
@@ -90,7 +90,7 @@ def decide(
         few.insert(0, _check_drift(candidate, drift_since, criteria))
     if _judge(few) is not Verdict.PROMOTE:
         return Decision(_judge(few), False, tuple(few))
-    baselines = criteria.baselines or candidate.baselines
+    baselines = criteria.baselines or [name for name in candidate.baselines if name != ROLLING_HAR]
     skill = [_check_skill(candidate, name, criteria) for name in baselines]
     sound = [
         check_coverage(candidate, criteria.steps[0], criteria.coverage),

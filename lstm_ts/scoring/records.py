@@ -20,6 +20,7 @@ SHOWN_STEPS = (1, 6, 24)
 TERCILES = ("low", "middle", "high")
 BPS = 1e4
 PERSISTENCE = "persistence"  # the forecast to beat
+ROLLING_HAR = "har_rolling"  # which an untrained network equals but for skew and drift
 
 Times = NDArray[np.datetime64]
 Rows = NDArray[np.bool_]
