@@ -68,6 +68,11 @@ def call(main: Callable[[], None]) -> int:
     return 0
 
 
+def list_group(name: str) -> str:
+    """The choices of a group of conf/, as a message lists them."""
+    return ", ".join(sorted(path.stem for path in (ROOT / "conf" / name).glob("*.yaml")))
+
+
 def module_of(command: str) -> str:
     return "lstm_ts.registry.__main__" if command == "registry" else f"lstm_ts.{command}"
 

@@ -22,7 +22,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
-from commands import succeed
+from commands import list_group, succeed
 from hydra.core.global_hydra import GlobalHydra
 from hydra.version import getbase
 from matplotlib.figure import Figure
@@ -373,7 +373,7 @@ def test_bars_that_nobody_can_use_are_one_sentence(hours: pl.DataFrame, change: 
     [
         ({"horizn": 6}, "Expected a key of train, got horizn=6; did you mean horizon=24"),
         ({"trainer": {"max_epoch": 3}}, "did you mean trainer.max_epochs=8"),
-        ({"net": "gruu"}, "Expected net= with one of gru, lstm, got gruu"),
+        ({"net": "gruu"}, f"Expected net= with one of {list_group('net')}, got gruu"),
         ({"experiment": "quick"}, "Expected +experiment= with one of"),
         ({"symbol": "XAUUSD"}, "got symbol; leave them out"),
         ({"levels": [0.9, 0.1]}, "Expected ascending levels"),

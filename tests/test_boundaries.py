@@ -46,16 +46,13 @@ TORCH = {"lstm_ts.training.trainer"} | {
         "datamodule",
         "export",
         "lightning_module",
-        "nets.__init__",
-        "nets.gru",
-        "nets.lstm",
-        "nets.recurrent",
         "old_artifact",
         "provenance",
         "tensors",
         "windows",  # for its types
     )
 }
+TORCH |= {module for module in MODULES if module.startswith("lstm_ts.model.nets.")}
 LIGHTNING = {f"lstm_ts.model.{name}" for name in ("datamodule", "lightning_module")}
 LIGHTNING |= {"lstm_ts.scoring.wandb_log", "lstm_ts.training.trainer", "lstm_ts.training.forecasters"}
 DATABASE = {

@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from commands import mistake, run, succeed
+from commands import list_group, mistake, run, succeed
 from processes import ROOT, WAIT_S, child, output, python, read_line, wait_for
 
 from lstm_ts.errors import ConfigError
@@ -206,7 +206,7 @@ def test_one_symbols_mistake_stops_no_other_symbol(tmp_path: Path) -> None:
         ("ingest", ("source=files", "source.paths=nowhere.csv"), "Expected a file, or a glob that matches one"),
         ("ingest", ("source=files",), "Expected a value for source.paths"),
         ("ingest", ("source=files", "source.paths=README.md"), "Expected"),
-        ("ingest", ("source=filess",), "Expected source= with one of dukascopy, files, ib, synthetic, got filess"),
+        ("ingest", ("source=filess",), f"Expected source= with one of {list_group('source')}, got filess"),
         ("ingest", ("sourcee=files",), "did you mean source=files?"),
         ("ingest", ("symbol.session.zone=Mars/Base",), "Mars/Base"),
         ("process", (), "run python -m lstm_ts.ingest first"),

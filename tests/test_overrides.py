@@ -5,6 +5,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from commands import list_group
 from omegaconf import OmegaConf
 from processes import free_port
 
@@ -35,7 +36,7 @@ from serve.startup import main as serve
         ("train", "paths.data=${", "write ${oc.env:NAME} for an environment variable"),
         ("ingest", "minutes/*.csv", "write source.paths='minutes/*.csv'"),
         ("ingest", "source", "got source; write source=…"),
-        ("train", "net=[1]", "Expected net= with one of gru, lstm, got [1]"),
+        ("train", "net=[1]", f"Expected net= with one of {list_group('net')}, got [1]"),
         ("process", "", "got an empty argument; leave it out"),
         ("process", "  ", "got an empty argument; leave it out"),
         ("process", "~paths.data", "got ~paths.data, which deletes one; leave it out"),

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from commands import Command
+from commands import Command, list_group
 from conftest import REAL_DATA
 from omegaconf import OmegaConf
 
@@ -76,8 +76,8 @@ def test_a_symbol_of_the_folder_has_hours_a_currency_and_a_contract(path: Path) 
     symbol: Symbol = construct(compose("project", [f"symbol={path.stem}"]).symbol)
     assert symbol.name == path.stem
     assert symbol.session.next_hours(datetime(2026, 3, 2, 12, tzinfo=UTC), 30)
-    assert (symbol.currency, symbol.contract["currency"]) == ("USD", "USD")
-    assert 2 <= symbol.decimals <= 5
+    assert symbol.currency == symbol.contract["currency"]
+    assert 0 <= symbol.decimals <= 5
 
 
 @pytest.mark.real_data
@@ -104,7 +104,7 @@ def test_every_command_takes_a_symbol_by_its_name_alone(config: str) -> None:
 
 def test_an_unknown_symbol_is_told_with_those_that_exist_and_how_to_add_it() -> None:
     said = (
-        "Expected symbol= with one of BTCUSD, EURUSD, NZDUSD, SPY, UKOIL, XAGUSD, XAUUSD, got FOO; choose one of them, "
+        f"Expected symbol= with one of {list_group('symbol')}, got FOO; choose one of them, "
         "or make FOO one: copy conf/symbol/XAGUSD.yaml to FOO.yaml beside it, or to symbol/FOO.yaml in a folder of "
         "your own that --config-dir names, and change what differs"
     )
@@ -164,7 +164,7 @@ def test_a_key_of_before_symbols_had_files_is_told_with_the_one_that_took_its_pl
     [
         ("symbol=XAGUSD,XAUUSD", "Expected one symbol, got symbol=XAGUSD,XAUUSD; add -m to run once with each"),
         ("+symbol=XAUUSD", "without the +"),
-        ("~symbol", "Expected symbol= with one of BTCUSD"),
+        ("~symbol", f"Expected symbol= with one of {list_group('symbol')}"),
         ("symbol.name=FOO", "Expected name: XAGUSD in the file XAGUSD.yaml"),
         ("symbol.currency=usd", "Expected a currency in capital letters"),
         ("symbol.decimals=-1", "Expected decimals within 0..12, got -1"),
@@ -199,7 +199,7 @@ def test_all_symbols_with_a_file_are_read_once_those_of_ones_own_folder_too(
     where = (f"--config-dir={own_conf}", f"paths.outputs={tmp_path}")
     assert command(main, *where, "symbol=XAUUSD", "symbol.session.zone=UTC").code == 0
     (symbols,) = known
-    assert sorted(symbols) == ["7203", "BTCUSD", "EURUSD", "NZDUSD", "SPY", "UKOIL", "XAGUSD", "XAUUSD"]
+    assert ", ".join(sorted(symbols)) == f"7203, {list_group('symbol')}"
     assert all(name == symbol.name for name, symbol in symbols.items())
     assert symbols["SPY"].session.calendar == "NYSE"  # as Hydra chooses, where two folders have one
     assert symbols["XAUUSD"].session.zone == "UTC"  # as the command line says
