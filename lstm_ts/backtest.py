@@ -26,7 +26,7 @@ from omegaconf import DictConfig
 from lstm_ts.cli import entry_point, launch
 from lstm_ts.configuration.parts import construct, reject_options, reject_relaunch, run_folder, to_json
 from lstm_ts.errors import ConfigError
-from lstm_ts.evaluate import write_scores
+from lstm_ts.evaluate import describe_model, write_scores
 from lstm_ts.model.artifact import load_forecaster, load_forecasters, save_forecasters
 from lstm_ts.model.datamodule import Split
 from lstm_ts.model.evaluation import Span, describe_announcements, evaluate
@@ -224,7 +224,11 @@ def report(
         notes.append(describe_warm_start(rows))
     notes += describe_announcements(record)
     print(f"Bars: {bars.source}", format_table(scores), *notes, sep="\n\n")
-    path = write_scores(folder / "scores", record, scores, bars.source, notes=notes)
+    trainings = next(iter(plans.values()))
+    model = trainings[-1].folder / "model"
+    version = f"none: each of {len(trainings)} folds has a model of its own; what follows is the last one's"
+    about = describe_model(load_forecaster(model, bars.symbol.name), model, version=version)
+    path = write_scores(folder / "scores", record, scores, bars.source, about=about, notes=notes)
     (folder / "folds.json").write_text(json.dumps([asdict(row) for row in rows], indent=1))
     print(path)
 

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from lstm_ts.cli import entry_point
 from lstm_ts.configuration.parts import construct, model_folder, processed_store, run_folder
 from lstm_ts.errors import ConfigError
-from lstm_ts.market.bars import is_synthetic
+from lstm_ts.market.bars import describe_source
 from lstm_ts.market.session import utc
 from lstm_ts.model.adoption import check_adoptable, choose_forecaster, describe_adoption
 from lstm_ts.model.artifact import load_forecasters
@@ -43,8 +43,8 @@ def write_scores(
 ) -> Path:
     """Write scores.json, forecasts.parquet, report.html and its pictures; return the path of scores.json.
 
-    The report begins with `about` and `notes`; scores.json has the notes, too. The files appear once all are written,
-    scores.json last.
+    The report begins with `about` and `notes`; scores.json has the source and the notes, too. The files appear once all
+    are written, scores.json last.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder, prefix=".") as staging:
@@ -52,7 +52,8 @@ def write_scores(
         to_frame(record).write_parquet(staged / "forecasts.parquet")
         report = write_report(staged, record, scores, source, about=about, notes=notes)
         path = staged / "scores.json"
-        path.write_text(json.dumps({**scores.to_json(), "notes": list(notes)}, indent=1, allow_nan=False))
+        content = {**scores.to_json(), "source": source, "notes": list(notes)}
+        path.write_text(json.dumps(content, indent=1, allow_nan=False))
         for written in sorted(staged.iterdir(), key=lambda other: other == path):
             written.replace(folder / written.name)
     log.info("Pictures and tables: %s", folder / report.name)
@@ -113,8 +114,7 @@ def score(
     """Evaluate the model, write and print its scores; the last line is the path of scores.json."""
     record = extra.add(evaluate(forecaster, hourly_bars, span), forecaster, hourly_bars)
     scores = compute_scores(record)
-    if is_synthetic(source) != is_synthetic(forecaster.provenance.source):
-        source += f" (the model was trained on {forecaster.provenance.source})"
+    source = describe_source(source, forecaster.provenance.source)
     print(f"Bars: {source}\n{format_table(scores)}")
     notes = describe_record(forecaster, record)
     for note in notes:

@@ -163,7 +163,8 @@ def test_pandas_in_is_pandas_out_with_the_same_numbers(model: lstm_ts.TrainedMod
     kept = indexed.reset_index().set_index("ts", drop=False)
     seconds = kept.assign(ts=kept["ts"].dt.as_unit("s"))
     arrow = kept.convert_dtypes(dtype_backend="pyarrow")
-    for frame in (indexed, local, indexed.reset_index(), kept, seconds, arrow):
+    flagged = kept.assign(flag=pd.array([None] + [True] * (len(kept) - 1), dtype="boolean"))
+    for frame in (indexed, local, indexed.reset_index(), kept, seconds, arrow, flagged):
         found = model.forecast(frame)
         assert isinstance(found, pd.DataFrame)
         assert to_polars(found).equals(model.forecast(hours))
@@ -250,7 +251,7 @@ def test_a_picture_is_a_figure_that_notebooks_show(
     assert figure._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
     said = " ".join(text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")))
     assert "persistence" in said
-    assert "synthetic silver, seed 7" in said
+    assert "synthetic silver, seed 7" in said and "trained on" not in said
 
 
 def test_what_is_unusual_is_told(
@@ -263,6 +264,7 @@ def test_what_is_unusual_is_told(
     model.score(lstm_ts.read_bars(hours, symbol="XAGUSD"), start="2019-02-01")
     assert "In sample: the span begins before 2019-" in caplog.text
     assert "trained on synthetic silver, seed 7, and is applied to a frame" in caplog.text
+    assert "(the model was trained on synthetic silver, seed 7)" in model.plot(hours).get_supxlabel()
 
 
 @pytest.mark.parametrize(

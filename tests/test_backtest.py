@@ -71,7 +71,9 @@ def test_every_origin_of_the_walk_is_forecast_once_by_a_model_that_ended_before_
     assert forecasts["origin_ts"].is_sorted()
     assert forecasts["origin_ts"].n_unique() == forecasts.height
     assert forecasts["origin_ts"][0] >= datetime(2014, 4, 1, tzinfo=UTC)
-    assert "By fold" in scores_json.with_name("report.html").read_text()
+    report = scores_json.with_name("report.html").read_text()
+    assert "By fold" in report
+    assert "<dt>Version</dt><dd>none: each of 4 folds" in report and "<dt>Seed</dt><dd>0</dd>" in report
     ends = [
         json.loads(path.read_text())["symbols"]["XAGUSD"]["provenance"]["data_end"]
         for path in stored.rglob("folds/*/model/manifest.json")

@@ -23,7 +23,7 @@ from lstm_ts.cli import compose
 from lstm_ts.commands import check_libraries
 from lstm_ts.configuration.parts import construct
 from lstm_ts.errors import ArtifactError, ConfigError, DataError, NoRows
-from lstm_ts.market.bars import is_synthetic
+from lstm_ts.market.bars import describe_source, is_synthetic
 from lstm_ts.market.prices import price_format
 from lstm_ts.market.session import utc
 from lstm_ts.market.symbol import Symbol
@@ -117,11 +117,16 @@ class TrainedModel:
         hours = self._read(bars)
         if picture != "forecast":
             record = self._evaluate(hours, start, end)
-            return draw_pictures(record, compute_scores(record), hours.source)[picture]
+            return draw_pictures(record, compute_scores(record), self._describe_source(hours))[picture]
         forecast = self._forecast(hours)
         ahead = np.array([ts.replace(tzinfo=None) for ts in forecast.target_ts_H], "datetime64[us]"), forecast.q_HQ
         unit = price_format(forecast.quote, forecast.last_close).unit
-        return draw_forecast(forecast.symbol, unit, hours.source, _closes(hours), ahead, forecast.levels)
+        source = self._describe_source(hours)
+        return draw_forecast(forecast.symbol, unit, source, _closes(hours), ahead, forecast.levels)
+
+    def _describe_source(self, hours: HourlyBars[Any]) -> str:
+        theirs = self.forecasters.get(hours.symbol_bars.symbol.name) or next(iter(self.forecasters.values()))
+        return describe_source(hours.source, theirs.provenance.source)
 
     def save(self, folder: str | Path) -> Path:
         """Write a model folder, for `load` and for the commands.

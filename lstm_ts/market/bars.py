@@ -103,6 +103,12 @@ class Broker(Protocol):
     def close(self) -> None: ...
 
 
+def describe_source(source: str, trained_on: str) -> str:
+    """Return the origin of bars; that of a model's training is added where only one of them is synthetic."""
+    differs = is_synthetic(source) != is_synthetic(trained_on)
+    return source + f" (the model was trained on {trained_on})" * differs
+
+
 def is_synthetic(source_name: str) -> bool:
     return source_name.startswith("synthetic")
 

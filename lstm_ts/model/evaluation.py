@@ -35,7 +35,9 @@ class Span:
         first = start or forecaster.seen_until
         if first and end and end <= first:
             which = "" if start else ", the end of the model's bars"
-            raise ConfigError(f"Expected a span that ends after its start ({first}{which}), got {end}; move span")
+            raise ConfigError(
+                f"Expected a span that ends after its start ({first}{which}), got {end}; move its start or end"
+            )
         return cls(first, end)
 
 
@@ -50,7 +52,7 @@ def evaluate(forecaster: Forecaster, hourly_bars: pl.DataFrame, span: Span) -> F
         raise NoRows(
             f"Expected windows of {spec.tsteps} session hours that end from {span.start or 'the first bar'} to "
             f"{span.end or 'the last'}, got none among bars from {hourly_bars['ts'][0]} to {hourly_bars['ts'][-1]}; "
-            f"move span"
+            f"move the span's start or end"
         )
     log.info("%d windows; left out: %d whose origin is missing, %d with more than %d missing hours",
              len(origins.rows_N), origins.missing_origin, origins.too_many_missing, spec.max_missing)  # fmt: skip

@@ -47,6 +47,11 @@ WORDS = {
     "volatility": "that spread, scaled by how much the price moves lately and at that hour",
     "har": "volatility, from half-lives of 1, 4, 12 and 48 hours",
     "har_rolling": "har that keeps learning how much the price moves at each hour, and knows announcements",
+    "lightgbm": "gradient-boosted quantile regression on the same windows",
+    "garch": "GARCH(1,1) with Student t innovations, of returns over their usual size",
+    "champion": "the registered model that a retraining's candidate is judged against",
+    "from_previous": "the network whose training in each fold starts from the weights of the fold before",
+    "from_scratch": "the network whose training in each fold starts from new weights",
 }
 
 
@@ -181,7 +186,7 @@ def _fold_table(step: str, scores: Scores) -> str:
         pairs = [cell for name in fold.skill for cell in (_skill_cell(fold.skill[name]), p_cell(fold.dm_p[name]))]
         rows.append((label, n, pinball, *pairs, coverage))
     heads = (step_name(int(step)), "n", "pinball bps", *over, "in 80 %")
-    return _table(f"By fold, {heads[0]} ahead", heads, rows)
+    return _table(f"By fold, {heads[0]}", heads, rows)
 
 
 def _table(name: str, heads: Sequence[str], rows: Sequence[Sequence[str]], *, above: str = "") -> str:
@@ -197,7 +202,7 @@ def _skill_cell(skill: float) -> str:
 def _score_table(step: str, scores: Scores) -> str:
     heads, *rows = _score_rows(step, scores)
     sentence = html.escape(describe_skill(step, scores.horizons[step]))
-    return f"<p><b>{sentence}</b></p>{_table(f'Scores, {heads[0]} ahead', heads, rows)}"
+    return f"<p><b>{sentence}</b></p>{_table(f'Scores, {heads[0]}', heads, rows)}"
 
 
 def _group_table(name: str, groups: Groups, scores: Scores) -> str:

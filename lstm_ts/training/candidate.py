@@ -32,9 +32,8 @@ def judge_and_report(
     scores, source = compute_scores(record), inputs.held.bars.source
     verdict = _describe_decision(decision, inputs.champion)
     print(f"Bars: {source}\n{format_table(scores)}\n", *verdict, sep="\n")
-    about = describe_model(
-        forecaster, folder / "model", version="the candidate, which has a number once it is registered"
-    )
+    version = "the candidate of this retraining; it gets a number when it is registered, after this report"
+    about = describe_model(forecaster, folder / "model", version=version)
     place = folder / "scores" / ("" if is_first else inputs.name)
     report = write_scores(place, record, scores, source, about=about, notes=verdict).with_name("report.html")
     print(f"Report: {report}")

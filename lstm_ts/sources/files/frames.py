@@ -106,7 +106,7 @@ def _is_column_too(frame: Any) -> bool:
 def _series(name: str, column: Any) -> pl.Series:
     """Convert a column of pandas to polars without pyarrow, which pandas does not require."""
     kind = column.dtype.kind
-    if kind == "O" or column.dtype.type is date:  # text, dates, or a mixture
+    if kind == "O" or column.dtype.type is date or (kind == "b" and column.hasnans):  # text, dates, or a mixture
         return pl.Series(
             name, [str(cell) if known else None for cell, known in zip(column, column.notna(), strict=True)]
         )
