@@ -16,8 +16,9 @@ from playwright.sync_api import Page, expect
 from test_configs import compose, without_hydra
 from test_report import make_record
 
-from dashboard.experiments.comparison import comparison_table, curves_legend, loss_curves
-from dashboard.experiments.runs import Run, differing, read_runs, values_of
+from dashboard.experiments.comparison import MOST, comparison_table, curves_legend, loss_curves
+from dashboard.experiments.page import files_of
+from dashboard.experiments.runs import Run, differing, read_runs, read_scores, values_of
 from dashboard.experiments.scatter import Scatter, scores_of
 from dashboard.experiments.scoreboard import details, groups, label, listing, matches, score_cells, spans_of
 from dashboard.ui.views import LIGHT
@@ -132,8 +133,13 @@ def test_an_axis_fits_the_values_of_its_parameter(runs: list[Run]) -> None:
     assert values_of({"a": {"b": [1, 2]}, "paths": {"data": "x"}}) == {"a.b": "[1, 2]"}
 
 
-def test_scores_of_other_spans_are_not_drawn_beside_each_other(runs: list[Run]) -> None:
+def test_scores_of_other_spans_and_bars_are_not_drawn_beside_each_other(runs: list[Run], tmp_path: Path) -> None:
     assert list(spans_of(runs).values()) == [runs[0].span]
+    path = runs[0].folder / "scores/scores.json"
+    told = json.loads(path.read_text())
+    for change in ({"symbol": "XAUUSD"}, {"source": "synthetic silver, seed 8"}):
+        (tmp_path / "scores.json").write_text(json.dumps(told | change))
+        assert read_scores(tmp_path / "scores.json") != (runs[0].horizons, runs[0].span)
     other = replace(runs[1], span="2015-01-01 to 2015-12-31")
     assert spans_of([runs[0], other]) == {f"{each.span} (1 run)": each.span for each in (runs[0], other)}
 
@@ -147,7 +153,7 @@ def test_runs_are_found_by_all_words_of_what_is_told_of_them(runs: list[Run]) ->
 
 def test_runs_beside_each_other_tell_what_they_differ_in_and_how_they_went(runs: list[Run]) -> None:
     html = comparison_table(runs, BERLIN)
-    assert all(text in html for text in ("optimisation.lr", "0.9900", "0.9999", runs[0].span))
+    assert all(text in html for text in ("optimisation.lr=0.01", "0.9900", "0.9999", runs[0].span))
     assert "<b>" not in comparison_table([replace(runs[0], span="<b>")], BERLIN)
     plot = loss_curves(runs, LIGHT, BERLIN)
     drawn: Any = plot.renderers[1]
@@ -158,6 +164,14 @@ def test_runs_beside_each_other_tell_what_they_differ_in_and_how_they_went(runs:
 def test_a_password_that_was_typed_is_shown_and_found_nowhere(runs: list[Run]) -> None:
     assert "registry.uri=postgresql://***@db/mlflow" in details(runs[0], runs, STORE)
     assert not matches(runs[0], "s3cret", BERLIN)
+
+
+def test_the_scores_of_every_symbol_are_offered(runs: list[Run], tmp_path: Path) -> None:
+    for folder in ("scores", "scores/XAUUSD", "EURUSD/scores"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "report.html").touch()
+    names = files_of(replace(runs[0], folder=tmp_path)).values()
+    assert list(names) == ["Report", "Report, EURUSD", "Report, XAUUSD"]
 
 
 def test_a_retraining_names_the_page_of_its_versions(runs: list[Run]) -> None:
@@ -185,8 +199,11 @@ def test_a_skill_that_rounds_to_nothing_is_no_negative_zero(runs: list[Run]) -> 
 def test_runs_of_two_symbols_that_start_together_are_told_apart(runs: list[Run]) -> None:
     gold = replace(runs[0], config={**runs[0].config, "symbol.name": "XAUUSD"})
     assert gold.symbol == "XAUUSD"
-    other = replace(gold, config={**gold.config, "symbol.session.calendar": "CMEGlobex_Gold"})
+    own = values_of({"symbol": {"name": "XAUUSD"}, "symbols": ["${symbol.name}"]})
+    other = replace(gold, config={**gold.config, **own, "symbol.session.calendar": "CMEGlobex_Gold"})
     assert differing([other, runs[0]]) == ["symbol.name"]
+    pooled = replace(gold, config={**gold.config, "symbols": '["XAGUSD", "XAUUSD"]'})
+    assert "symbols=[&quot;XAUUSD&quot;]" in comparison_table([pooled, other], BERLIN)
     old = {key: value for key, value in runs[0].config.items() if not key.startswith("symbol.")}
     assert replace(runs[0], config=old | {"symbol": "EURUSD"}).symbol == "EURUSD"
     assert label(gold, BERLIN) != label(runs[0], BERLIN)
@@ -240,6 +257,17 @@ def test_runs_appear_and_are_chosen_by_list_or_point(outputs: Path, tmp_path: Pa
             assert json.loads(download.value.path().read_text())["n"] == 61
             expect(page.get_by_text("Report", exact=True)).not_to_be_visible()  # there is none
             assert violations(page) == []
+            for second in range(MOST):
+                shutil.copytree(older.folder, tmp_path / f"train/2026-01-05/09-00-0{second}")
+            more = page.get_by_role("region", name=f"{MOST + 2} runs, newest first")
+            expect(more.locator("[aria-sort=descending]")).to_contain_text("Validation loss")
+            expect(more.locator("tbody tr").last).to_contain_text("0.9900")
+            page.get_by_label("Runs to compare").select_option(index=list(range(MOST + 2)))
+            expect(page.get_by_text(f"Shown are the first {MOST} of {MOST + 2} runs.")).to_be_visible()
+            expect(beside).to_have_count(MOST)
+            assert beside.first.evaluate(
+                "row => row.closest('.scroll').scrollWidth <= row.closest('.scroll').clientWidth"
+            )
         with open_page(browser, url, width=390, dark=True) as page:
             expect(page.get_by_role("region", name="What runs differ in")).to_be_visible()
             assert violations(page) == []

@@ -8,7 +8,7 @@ from bokeh.models import BasicTicker, BasicTickFormatter, ColumnDataSource, Hove
 from bokeh.plotting import figure
 
 from dashboard.experiments.runs import Run, differing
-from dashboard.experiments.scoreboard import NONE, format_value, label, score_cells, steps_of
+from dashboard.experiments.scoreboard import NONE, format_value, label, score_cells, steps_of, wrapped
 from dashboard.ui.blocks import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, legend, table
 from dashboard.ui.views import DARK, Shade, plain_figure
 
@@ -48,14 +48,15 @@ def curves_legend(runs: Sequence[Run], colours: Shade, zone: ZoneInfo) -> str:
 def comparison_table(runs: Sequence[Run], zone: ZoneInfo) -> str:
     """Return a table of the runs' scores, and of the first settings in which they differ."""
     settings, steps = differing(runs)[:SETTINGS], steps_of(runs)
-    heads = ["Run", *map(escape, settings), "Lowest loss", *(f"{step} h ahead, <br>bps" for step in steps), "Scored on"]
+    heads = ["Run", "They differ in", "Lowest loss", *(f"{step} h ahead, <br>bps" for step in steps), "Scored on"]
     rows = [
         (
-            f'<span class="wrap">{escape(label(run, zone))}</span>',
-            *(escape(format_value(run.config[name])) if name in run.config else NONE for name in settings),
+            wrapped(label(run, zone)),
+            wrapped(", ".join(f"{name}={format_value(run.config[name])}" for name in settings if name in run.config)),
             *score_cells(run, steps),
-            escape(run.span or NONE),
+            wrapped(run.span or NONE),
         )
         for run in runs
     ]
-    return table("The chosen runs: pinball loss, and skill over the best baseline", heads, rows, text=(len(heads) - 1,))
+    caption = "The chosen runs: pinball loss, and skill over the best baseline"
+    return table(caption, heads, rows, text=(1, len(heads) - 1))

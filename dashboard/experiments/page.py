@@ -11,14 +11,14 @@ import panel as pn
 from panel.viewable import Viewable
 
 from dashboard.experiments.comparison import MOST, comparison_table, curves_legend, loss_curves
-from dashboard.experiments.runs import SCORES, Run, differing, read_runs
+from dashboard.experiments.runs import Run, differing, read_runs
 from dashboard.experiments.scatter import HEIGHT, RunScore, Scatter, scores_of
 from dashboard.experiments.scoreboard import details, groups, label, listing, matches, spans_of
 from dashboard.ui.blocks import Choice, chart, html
 from dashboard.ui.page_context import PageContext
 from dashboard.ui.views import shade
 
-FILES = {"scores/report.html": "Report", SCORES: "Scores as JSON"}
+FILES = {"report.html": "Report", "scores.json": "Scores as JSON"}
 AT_FIRST = 4  # runs that are compared
 POINTS = """<p class="quiet">A point is a run, the dash above or below it the best baseline on the same hours, of a
 validation loss that of har_rolling. Differences between runs are not tested.</p>"""
@@ -50,13 +50,14 @@ class Experiments:
         self._none, self._table, self._alike = html(height=80), html(height=160), html()
         self._beside, self._under, self._details = html(), html(), html(height=200)
         self._curves, self._picture = pn.Column(min_height=300, **wide), pn.Column(min_height=HEIGHT, **wide)
-        self._files = {path: self._file(name, path) for path, name in FILES.items()}
+        self._paths: dict[Path, str] = {}
+        self._files = pn.FlexBox()
         scatter = pn.FlexBox(self._parameter, self._score, self._span)
         self._compared = pn.Column(scatter, self._picture, self._under, **wide)
         self._matching = pn.Column(
             html("<h2>Runs side by side</h2>"), self._compare, self._curves, self._beside,
             html("<h2>Scores by parameter</h2>"), self._alike, self._compared,
-            html("<h2>One run</h2>"), self._run, pn.FlexBox(*self._files.values()), self._details, **wide,
+            html("<h2>One run</h2>"), self._run, self._files, self._details, **wide,
         )  # fmt: skip
         self._some = pn.Column(pn.FlexBox(self._show, self._filter), self._table, self._matching, visible=False, **wide)
         self.view = pn.Column(self._none, self._some, **wide)
@@ -70,15 +71,6 @@ class Experiments:
         ):
             widget.param.watch(self._when_chosen(draw), "value")
         self._filter.param.watch(self._when_chosen(self._draw_group), "value_input")
-
-    def _file(self, name: str, path: str) -> pn.widgets.FileDownload:
-        def read() -> StringIO:
-            run = self._chosen()
-            return StringIO((run.folder / path).read_text() if run else "")
-
-        return pn.widgets.FileDownload(
-            callback=read, filename=Path(path).name, label=name, height=36, margin=(4, 8, 4, 0)
-        )
 
     def _when_chosen(self, draw: Callable[[], None]) -> Callable[[object], None]:
         def drawn(_: object) -> None:
@@ -133,11 +125,13 @@ class Experiments:
         self._draw_run()
 
     def _draw_comparison(self) -> None:
-        runs = [run for run in self._shown() if str(run.folder) in self._compare.value][:MOST]
+        chosen = [run for run in self._shown() if str(run.folder) in self._compare.value]
+        runs, left_out = chosen[:MOST], f"Shown are the first {MOST} of {len(chosen)} runs." * (len(chosen) > MOST)
         zone, trained = self._context.zone, any(run.losses for run in runs)
         self._curves.visible = trained
         self._curves[:] = [chart(loss_curves(runs, self._colours, zone))] if trained else []
         said = curves_legend(runs, self._colours, zone) if trained else ""
+        said += f"<p>{left_out}</p>" * bool(left_out)
         self._beside.object = said + comparison_table(runs, zone) if runs else ""
 
     def _draw_picture(self) -> None:
@@ -154,8 +148,9 @@ class Experiments:
     def _draw_run(self) -> None:
         chosen, uri = self._chosen(), self._context.settings.registry_uri
         self._details.object = details(chosen, self._shown(), uri) if chosen else ""
-        for path, button in self._files.items():
-            button.visible = bool(chosen and (chosen.folder / path).exists())
+        paths = files_of(chosen) if chosen else {}
+        if paths != self._paths:
+            self._paths, self._files[:] = paths, [_download(path, name) for path, name in paths.items()]
         if self._scatter:
             self._scatter.mark(chosen)
 
@@ -171,6 +166,22 @@ class Experiments:
         self._offering = True
         self._compare.param.update(options=options, value=kept or list(options.values())[:AT_FIRST])
         self._offering = False
+
+
+def files_of(run: Run) -> dict[Path, str]:
+    """Return names of the files with the scores of a run, those of further symbols with the symbol."""
+    scores = run.folder / "scores"
+    others = {path: path.name for path in scores.glob("*") if path.is_dir()}  # of a training or a retraining
+    others |= {path: path.parent.name for path in run.folder.glob("*/scores")}  # of a backtest
+    places = {scores: "", **{path: f", {symbol}" for path, symbol in sorted(others.items())}}
+    found = {place / file: name + symbol for place, symbol in places.items() for file, name in FILES.items()}
+    return {path: name for path, name in found.items() if path.exists()}
+
+
+def _download(path: Path, name: str) -> pn.widgets.FileDownload:
+    return pn.widgets.FileDownload(
+        callback=lambda: StringIO(path.read_text()), filename=path.name, label=name, height=36, margin=(4, 8, 4, 0)
+    )
 
 
 def _invitation(context: PageContext) -> str:

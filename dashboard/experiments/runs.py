@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ CONFIG, OVERRIDES, SCORES = ".hydra/config.yaml", ".hydra/overrides.yaml", "scor
 LOSSES, ADDRESS, TRACKED = "metrics/metrics.csv", "wandb_url.txt", "wandb"
 READ = (CONFIG, OVERRIDES, SCORES, LOSSES, ADDRESS, TRACKED)
 NOT_OF_THE_MODEL = ("paths.", "registry.", "logger", "trainer.enable_progress_bar")  # they do not affect a model
+INTERPOLATION = re.compile(r"\$\{([\w.]+)\}")
 HORIZONS = TypeAdapter(dict[str, HorizonScores])
 KEPT = 2000  # newest runs; more would displace each other in the cache
 
@@ -39,7 +41,7 @@ class Run:
     overrides: tuple[str, ...] = ()  # as they were typed, but for passwords
     config: Mapping[str, Value] = field(default_factory=dict)  # by dotted name; empty: cannot be read
     horizons: Mapping[str, HorizonScores] = field(default_factory=dict)  # by step; empty: none yet
-    span: str = ""  # that the scores are of
+    span: str = ""  # symbol, dates and source of the bars that the scores are of
     losses: tuple[float, ...] = ()  # by epoch, over that of har_rolling, both on the validation span
     url: str = ""  # at Weights & Biases
     offline: Path | None = None  # files for `wandb sync`
@@ -138,7 +140,10 @@ def _yaml(path: Path, kind: type) -> Any:
 
 
 def read_scores(path: Path) -> tuple[dict[str, HorizonScores], str]:
-    """Return scores by step, and their span.    Raises    ValueError: a sentence about what is wrong"""
+    """Return scores by step, and the symbol, dates and source (of newer runs) of their bars.
+
+    Raises    ValueError: a sentence about what is wrong
+    """
     if not path.exists():
         raise ValueError("No scores: it is still running, or was cut off.")
     try:
@@ -149,7 +154,8 @@ def read_scores(path: Path) -> tuple[dict[str, HorizonScores], str]:
         for horizon in horizons.values():
             if not horizon.baselines.keys() == horizon.skill.keys() == horizon.dm_p.keys() > set():
                 raise KeyError("baselines")
-        return horizons, f"{first:%Y-%m-%d} to {last:%Y-%m-%d}"
+        parts = (content["symbol"], f"{first:%Y-%m-%d} to {last:%Y-%m-%d}", content.get("source"))
+        return horizons, ", ".join(filter(None, parts))
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(
             "Expected scores/scores.json to hold the scores, got something else: it is damaged, or of another version."
@@ -184,12 +190,18 @@ def _offline(folder: Path) -> Path | None:
 
 
 def values_of(config: Mapping[str, Any]) -> dict[str, Value]:
-    """Return the values by dotted name, without those that do not affect a model."""
+    """Return the values by dotted name, without those that do not affect a model; lists as text."""
+    values = {name: value for name, value in flatten(config) if not isinstance(value, dict)}
     return {
-        name: json.dumps(value, default=str) if isinstance(value, list) else value
-        for name, value in flatten(config)
-        if not isinstance(value, dict) and not name.startswith(NOT_OF_THE_MODEL)
+        name: _list_text(value, values) if isinstance(value, list) else value
+        for name, value in values.items()
+        if not name.startswith(NOT_OF_THE_MODEL)
     }
+
+
+def _list_text(items: list[Any], values: Mapping[str, Any]) -> str:
+    """Write a list as JSON, with the values of its interpolations."""
+    return INTERPOLATION.sub(lambda found: str(values.get(found[1], found[0])), json.dumps(items, default=str))
 
 
 def differing(runs: Sequence[Run]) -> list[str]:
@@ -203,5 +215,6 @@ def differing(runs: Sequence[Run]) -> list[str]:
             seen.setdefault(name, set()).add(value)
     typed = {text.lstrip("+").partition("=")[0] for run in runs for text in run.overrides}
     found = {name for name, values in seen.items() if len(values) > 1}
-    decided = {name for name in found - typed - {"symbol.name"} if name.startswith("symbol.")}
-    return sorted(found - decided, key=lambda name: (name not in typed, name))
+    alone = all(run.config.get("symbols") == json.dumps([run.symbol]) for run in runs)
+    follows = {name for name in found if name.startswith("symbol.") or (alone and name == "symbols")}
+    return sorted(found - (follows - typed - {"symbol.name"}), key=lambda name: (name not in typed, name))

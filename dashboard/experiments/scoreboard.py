@@ -79,8 +79,8 @@ def _row(run: Run, steps: Sequence[str], zone: ZoneInfo) -> list[str]:
         f'<data value="{run.started:%Y%m%d%H%M%S}">{when(run, zone)}</data>',
         f"{escape(name(run))}<br><small>{escape(run.symbol)}</small>",
         *score_cells(run, steps),
-        _wrapped(describe_skill(first, run.horizons[first]) if first else run.trouble),
-        _wrapped(LONG.sub(lambda found: f"{float(found[0]):.4g}", typed) or NONE),
+        wrapped(describe_skill(first, run.horizons[first]) if first else run.trouble),
+        wrapped(LONG.sub(lambda found: f"{float(found[0]):.4g}", typed) or NONE),
     ]
 
 
@@ -95,7 +95,7 @@ def score_cells(run: Run, steps: Sequence[str]) -> list[str]:
     return [NONE if run.loss is None else f"{run.loss:.4f}", *scores]
 
 
-def _wrapped(text: str) -> str:
+def wrapped(text: str) -> str:
     return f'<span class="wrap">{escape(text)}</span>'
 
 
@@ -160,7 +160,7 @@ def _difference_table(run: Run, others: Sequence[Run]) -> str:
         counts = Counter(format_value(other.config[parameter]) for other in others if parameter in other.config)
         elsewhere = ", ".join(f"{value} ({count})" for value, count in counts.most_common(COMMONEST))
         elsewhere += f" and {len(counts) - COMMONEST} more" * (len(counts) > COMMONEST)
-        rows.append((escape(parameter), _wrapped(here), _wrapped(elsewhere)))
+        rows.append((escape(parameter), wrapped(here), wrapped(elsewhere)))
     if not rows:
         return '<p class="quiet">The other runs shown have the same configuration.</p>' * (len(others) > 1)
     heads = ("Parameter", "Here", "Among all that are shown (runs)")
