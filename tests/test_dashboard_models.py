@@ -216,6 +216,8 @@ def test_two_versions_forecast_the_same_hours_and_hours_they_have_seen_are_said(
         assert [f"{first:.3f}", f"{second:.3f}", said] == [row.locator("td").nth(i).inner_text() for i in (1, 2, 5)]
     dishonest = narrow.get_by_text("this is no honest comparison")
     expect(dishonest).to_have_count(0)
+    narrow.get_by_label("Stored hours").select_option("last 13 weeks")
+    expect(told).to_have_count(0)
     compare(narrow, 1, 2, weeks=13)
     expect(dishonest).to_have_count(2)
     assert violations(narrow) == []

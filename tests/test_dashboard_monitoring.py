@@ -185,9 +185,12 @@ def test_what_is_found_next_is_shown_by_itself_and_a_ledger_that_is_away_too(
     (folder / "ledger.db").rename(folder / "away.db")
     away = page.get_by_text("This page retries automatically.")
     expect(away).to_contain_text("Expected the ledger")
-    expect(page.get_by_text("forecasts of this span")).to_be_visible()
+    expect(told := page.get_by_text("forecasts of this span")).to_be_visible()
+    page.get_by_label("Version").select_option("2 (challenger)")
+    expect(told).to_be_hidden()
     (folder / "away.db").rename(folder / "ledger.db")
     expect(away).to_have_count(0)
+    expect(told).to_be_visible()
 
 
 def losses_of(days: int) -> DailyLosses:

@@ -191,6 +191,7 @@ class Upload:
         self._retry = None
         if (origin := self._origin.value) is None:
             return
+        self._result.fail("")
         all_bars = self._bars
 
         def draw(show: Callable[[], None]) -> None:

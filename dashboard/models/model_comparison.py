@@ -8,7 +8,7 @@ import panel as pn
 
 from dashboard.models.registry_client import RegistryClient
 from dashboard.models.version_tables import comparison_table, comparison_words, label, overlap_words
-from dashboard.ui.blocks import Choice, alert, html, set_html
+from dashboard.ui.blocks import Choice, alert, html
 from dashboard.ui.loading import asking
 from dashboard.ui.page_context import PageContext
 from lstm_ts.errors import ConfigError
@@ -21,6 +21,7 @@ from lstm_ts.scoring.comparison import compare_records
 
 WEEKS = (4, 13, 26)  # no more: a year of hours takes 400 MB for as long as it is forecast
 RUNNING = Lock()  # one comparison at a time: they take a core each
+HINT = '<p class="quiet">Choose two versions: both forecast the same hours again.</p>'
 
 
 class ModelComparison:
@@ -34,9 +35,9 @@ class ModelComparison:
         self._button = pn.widgets.Button(label="Compare", color="primary", margin=(26, 0, 4, 0))
         self._button.on_click(lambda _: self._compare())
         self._why = html()
-        for widget in (self._first, self._second):
-            widget.param.watch(lambda _: pn.state.execute(self._judge), "value")
-        self._found = html('<p class="quiet">Choose two versions: both forecast the same hours again.</p>', height=120)
+        self._found = html(HINT, height=120)
+        for widget in (self._first, self._second, self._weeks):
+            widget.param.watch(lambda _: pn.state.execute(self._start_over), "value")
         self.view = pn.Column(
             pn.FlexBox(self._first, self._second, self._weeks, self._button), self._why, self._found,
             sizing_mode="stretch_width", margin=0,
@@ -51,22 +52,32 @@ class ModelComparison:
             widget.param.update(options=options, value=widget.value or number)
         self._judge()
 
+    @property
+    def _chosen(self) -> tuple[int, int, int]:
+        return self._first.value, self._second.value, self._weeks.value
+
+    def _start_over(self) -> None:
+        """Leave nothing on the page that belongs to another choice."""
+        self._found.object = HINT
+        self._judge()
+
     def _judge(self) -> None:
         """Offer the comparison where there is one to make."""
         why = why_not(len(self._first.options), self._first.value, self._second.value, self._retrain)
         self._button.disabled, self._why.object = bool(why), f'<p class="quiet">{escape(why)}</p>' if why else ""
 
     def _compare(self) -> None:
-        with asking(self._found, lambda text: self._show(alert(text))):
+        chosen = self._chosen
+        self._show(chosen, "")
+        with asking(self._found, lambda text: self._show(chosen, alert(text))):
             if not RUNNING.acquire(blocking=False):
                 raise ConfigError("Another comparison is running; try again in a moment.")
             try:
-                self._show(self._words(self._first.value, self._second.value, self._weeks.value))
+                self._show(chosen, self._words(*chosen))
             finally:
                 RUNNING.release()
 
-    def _words(self, *numbers: int) -> str:
-        first, second, weeks = numbers
+    def _words(self, first: int, second: int, weeks: int) -> str:
         models = {number: self._registered.load(self._name, number) for number in (first, second)}
         symbol, client = models[first].provenance.symbol, self._context.client
         bars = client.hourly_bars(symbol)
@@ -79,8 +90,9 @@ class ModelComparison:
         alerts = "".join(alert(text) for text in warned if text)
         return alerts + comparison_words(found, self._context.zone) + comparison_table(found, first, second)
 
-    def _show(self, text: str) -> None:
-        set_html(self._found, text)
+    def _show(self, chosen: tuple[int, int, int], text: str) -> None:
+        """Show what was found of a choice, unless there is another one by now."""
+        pn.state.execute(lambda: setattr(self._found, "object", text) if chosen == self._chosen else None)
 
 
 def why_not(count: int, first: int, second: int, retrain: str) -> str:

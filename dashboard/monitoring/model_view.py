@@ -94,6 +94,7 @@ class ModelView:
                 and (was.watched, was.version, was.step) == (watched, version, step)
                 and was.late_hours == self._count_late_hours(was.past.symbol, watched.last_run)
             ):
+                pn.state.execute(lambda: self._show_pictures(visible=True))
                 return
             past = self._ledger.past(self._name, version) if version else Past([], {})
             steps = past.forecasts[-1].steps if past.forecasts else (step,)
@@ -107,7 +108,13 @@ class ModelView:
 
     def _change(self, widget: Choice, field: str) -> None:
         if self._seen and widget.value != getattr(self._seen, field):  # else set by `draw`
+            self._show_pictures(visible=False)
             pn.state.execute(self._load, schedule="thread")
+
+    def _show_pictures(self, *, visible: bool) -> None:
+        """Show the pictures, or only their room: not those of another choice."""
+        for part in (*self._fans, *self._skill, *self._coverage):
+            part.visible = visible
 
     def _load(self) -> None:
         with asking(self._fans, self._fail):
@@ -145,7 +152,9 @@ class ModelView:
             for place, text in texts:
                 place.object = text
             draw_fans()
-            self._skill[:], self._coverage[:] = skill, coverage
+            for room, parts in ((self._skill, skill), (self._coverage, coverage)):
+                room[:] = [pn.Column(*parts, sizing_mode="stretch_width", margin=0)]
+            self._show_pictures(visible=True)
             self._fans.min_height = FANS_PX if seen.past.forecasts else 0
             self._skill.min_height = self._coverage.min_height = SKILL_PX if seen.days else 0
 

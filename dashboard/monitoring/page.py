@@ -1,6 +1,6 @@
 """The monitoring page: alerts of all models, one model's past, and the health of service and data."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import Lock
 
 import panel as pn
@@ -11,7 +11,7 @@ from dashboard.monitoring.model_view import ModelView
 from dashboard.monitoring.service import data_view, service_view
 from dashboard.monitoring.silence_panel import SilencePanel
 from dashboard.monitoring.watched import Alarms, WatchedLedger, watched_at
-from dashboard.ui.blocks import Choice, alert, html, set_html, set_options
+from dashboard.ui.blocks import Choice, alert, html, set_html, set_options, waiting
 from dashboard.ui.loading import Coalesced, asking, error_boundary
 from dashboard.ui.page_context import PageContext
 from lstm_ts import clock
@@ -65,7 +65,7 @@ class LedgerViews:
         set_options(self._name, {name: name for name in names}, names[0])
         self._show_model()
         show_chosen = Coalesced(self._show_model)
-        self._name.param.watch(lambda _: show_chosen(), "value")
+        self._name.param.watch(lambda _: self._change(show_chosen), "value")
 
     def load(self) -> None:
         """Raises    LedgerError"""
@@ -80,13 +80,19 @@ class LedgerViews:
         """Return the registered names; the configured one comes first, even if it was never watched."""
         return list(dict.fromkeys([self._context.settings.name, *self._ledger.names()]))
 
+    def _change(self, show_chosen: Callable[[], None]) -> None:
+        self._place[:] = [waiting()]  # not what belongs to another model
+        show_chosen()
+
     def _show_model(self) -> None:
         with asking(self._place, self._fail):
             name = self._name.value
             shown = self._models.get(name) or ModelView(self._context, self._ledger, name)
             shown.load()
             self._models[name] = shown
-            pn.state.execute(lambda: self._place.__setitem__(slice(None), [shown.view]))
+            pn.state.execute(
+                lambda: self._place.__setitem__(slice(None), [shown.view]) if name == self._name.value else None
+            )
 
     def _fail(self, text: str) -> None:
         pn.state.execute(lambda: self._place.__setitem__(slice(None), [html(alert(f"{text} {AGAIN}"))]))
