@@ -124,6 +124,7 @@ def test_the_latest_forecast_is_the_services_with_times_here_and_in_utc(
     assert f"{(target.hour + 2) % 24:02d}:{target:%M}" in rows[0][1]  # Berlin in May
     expect(page.get_by_text("live is not known: no outcome of version 1 is scored yet")).to_be_visible()
     expect(page.get_by_text("Stale input")).to_be_visible()
+    expect(page.get_by_text("older ones are under Data, Prices")).to_be_visible()
     expect(page.get_by_text("/forecast?symbol=XAGUSD")).to_contain_text('-H "X-API-Key: $LSTM_TS_API_KEY"')
     assert KEY not in page.content()
     with page.expect_download() as download:
@@ -160,6 +161,8 @@ def test_the_first_screen_answers_and_a_click_on_the_fan_chooses_the_step(page: 
         assert box
         assert box["y"] + box["height"] <= 800
     assert below < 800
+    warning = page.locator(".flags").bounding_box()
+    assert warning and warning["height"] < 40  # one line
     expect(page.locator("details table")).not_to_be_visible()
     for step in (HORIZON, 2):
         its = reply["path"][step - 1]
@@ -492,6 +495,7 @@ def test_a_file_that_is_removed_while_it_is_read_is_silent(
             os.kill(pid, signal.SIGSTOP)
         page.get_by_label("Forecast made at").select_option(index=3)
         expect(page.locator(".pn-loading").first).to_be_visible()
+        expect(page.locator(".figures")).to_have_count(0)  # those of another hour
         page.locator(".filepond--action-revert-item-processing").click()
         expect(page.get_by_text("The file ends here")).not_to_be_visible()
         upload(page, path)

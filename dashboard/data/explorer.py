@@ -43,7 +43,7 @@ const amount = has_volume ? [`V ${Math.round(volume[at]).toLocaleString("en-GB")
 const quoted = Number.isFinite(spread[at]) ? [`spread ${spread[at].toFixed(decimals)}`] : []
 const opens = `opens ${told(ts[at])}`
 const lines = plot.inner_width < NARROW_PX
-  ? [...opens.split(/ (?=\\()/), prices.slice(0, 2), prices.slice(2), [...amount, ...quoted]]
+  ? [...opens.split(/ (?=\\()|(?<=:\\d\\d) (?!UTC\\))/), prices.slice(0, 2), prices.slice(2), [...amount, ...quoted]]
   : [opens, [...prices, ...amount, ...quoted]]
 readout.text = lines.map(line => [line].flat().join("  ")).join("\\n")"""
 
@@ -72,7 +72,7 @@ class PriceChart:
     def _add_readout(self, zone: str, prices: PriceFormat) -> None:
         plot, ink = self.plot, self._colours.ink
         readout = Title(
-            text="\n", text_color=ink, text_font_size="13px", text_font_style="normal", text_line_height=1.4
+            text="\n", text_color=ink, text_font_size="12px", text_font_style="normal", text_line_height=1.4
         )
         plot.add_layout(readout, "above")
         args = {"readout": readout, "candles": self._candles, "plot": plot, "decimals": prices.decimals,

@@ -54,10 +54,13 @@ class LatestForecast:
             return False
         origin = answer.forecast.origin_ts
         bars = client.hourly_bars(self._symbol, origin - 2 * HISTORY * HOUR)
-        self._result.show(answer, bars.filter(pl.col("ts") < origin).tail(HISTORY), body=None)
+        before = bars.filter(pl.col("ts") < origin)
+        self._result.show(answer, before.tail(HISTORY), body=None)
+        older = f" The chart begins {HISTORY:,} session hours before; older ones are under Data, Prices."
         text = (
             f'<p class="quiet">Stored bars until {moments(origin, zone)}, from '
-            f"{escape(client.source_of(self._symbol))}. A new hour is shown when it is stored.</p>"
+            f"{escape(client.source_of(self._symbol))}. A new hour is shown when it is stored."
+            f"{older * (before.height > HISTORY)}</p>"
         )
         set_html(self._status, text)
         return True
