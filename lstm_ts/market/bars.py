@@ -113,16 +113,6 @@ def is_synthetic(source_name: str) -> bool:
     return source_name.startswith("synthetic")
 
 
-def keep_last(bars: pl.DataFrame) -> pl.DataFrame:
-    """Keep the last of the rows with one `ts`; a volume (0 is none) or spread that it lacks is the last known one."""
-    if not bars["ts"].is_duplicated().any():
-        return bars
-    kept = bars.with_columns(traded=pl.when(pl.col("volume") > 0).then("volume"))
-    sparse = pl.col("traded", "volume", "spread").last(ignore_nulls=True)
-    kept = kept.group_by("ts", maintain_order=True).agg(pl.exclude("traded", "volume", "spread").last(), sparse)
-    return kept.with_columns(volume=pl.coalesce("traded", "volume")).select(bars.columns)
-
-
 def reject_reason() -> pl.Expr:
     """Return why a row is bad, null for a good row. Columns `ts` and PRICES, null where they could not be parsed."""
     prices = [pl.col(p) for p in PRICES]

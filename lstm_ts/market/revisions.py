@@ -80,3 +80,13 @@ def compare_bars(bars: pl.DataFrame, stored: pl.DataFrame) -> Revision:
     if not len(bps_NP):
         return Revision(both.height, 0, 0.0, 0.0, volumes)
     return Revision(both.height, len(bps_NP), float(bps_NP.mean()), float(np.abs(bps_NP).mean()), volumes)
+
+
+def keep_last(bars: pl.DataFrame) -> pl.DataFrame:
+    """Keep the last of the rows with one `ts`; a volume (0 is none) or spread that it lacks is the last known one."""
+    if not bars["ts"].is_duplicated().any():
+        return bars
+    kept = bars.with_columns(traded=pl.when(pl.col("volume") > 0).then("volume"))
+    sparse = pl.col("traded", "volume", "spread").last(ignore_nulls=True)
+    kept = kept.group_by("ts", maintain_order=True).agg(pl.exclude("traded", "volume", "spread").last(), sparse)
+    return kept.with_columns(volume=pl.coalesce("traded", "volume")).select(bars.columns)

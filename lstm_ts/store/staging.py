@@ -7,7 +7,8 @@ from pathlib import Path
 
 import polars as pl
 
-from lstm_ts.market.bars import check_bars, keep_last
+from lstm_ts.market.bars import check_bars
+from lstm_ts.market.revisions import keep_last
 
 REVISED = "{}_revised"  # a column's value since
 

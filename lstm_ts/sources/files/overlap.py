@@ -6,8 +6,8 @@ from pathlib import Path
 
 import polars as pl
 
-from lstm_ts.market.bars import BAR_SCHEMA, keep_last
-from lstm_ts.market.revisions import compare_bars
+from lstm_ts.market.bars import BAR_SCHEMA
+from lstm_ts.market.revisions import compare_bars, keep_last
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ import numpy as np
 import polars as pl
 
 from lstm_ts.errors import ConfigError, UnknownFormat, WrongZone
-from lstm_ts.market.bars import BAR_SCHEMA, PRICES, BarBatch, keep_last
+from lstm_ts.market.bars import BAR_SCHEMA, PRICES, BarBatch
+from lstm_ts.market.revisions import keep_last
 from lstm_ts.market.spacing import MINUTE_US, Times
 from lstm_ts.sources.files.checks import check_sides, make_rejects
 from lstm_ts.sources.files.chunks import Chunks, describe_left_out, open_chunks
