@@ -273,7 +273,7 @@ def test_the_last_of_two_rows_of_a_minute_is_taken_and_told(tmp_path: Path, rows
     found = batches(path, "UTC", rows=rows)
     assert bars_of(found)["close"].to_list() == [29.55] * 4 and rejects_of(found) == []
     assert [note for batch in found for note in batch.notes] == [
-        f"{path} has 2 bars again, 1 of them with other prices; the last one in it is taken"
+        f"{path} has 2 bars again, 1 of them with other prices; the latest is taken"
     ]
     assert sum(answer.bars for batch in found for answer in batch.answers) == 4
 

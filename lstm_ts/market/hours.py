@@ -13,10 +13,10 @@ from lstm_ts.market.bars import (
     BarBatch,
     count_by_hour,
     describe_rejects,
-    keep_last,
     make_hourly_bars,
 )
 from lstm_ts.market.levels import check_levels
+from lstm_ts.market.revisions import keep_last
 from lstm_ts.market.session import HOUR, Session
 from lstm_ts.market.zone_check import check_minutes, check_zone
 

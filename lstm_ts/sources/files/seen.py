@@ -51,6 +51,6 @@ class SeenBars:
                 "in the file"
             )
         return [
-            f"{file} has {self._repeated:,} bars again, {self._differing:,} of them with other prices; the last one in "
-            "it is taken"
+            f"{file} has {self._repeated:,} bars again, {self._differing:,} of them with other prices; the latest is "
+            f"taken"
         ]
