@@ -75,6 +75,10 @@ def plan_trainings(cfg: DictConfig, bars: Sequence[SymbolBars]) -> dict[str, lis
             f"Expected starts among [{SCRATCH}, {PREVIOUS}] and scaler={REFIT} or {PREVIOUS}, got {starts} and {scaler}"
         )
     folds = find_folds(cfg, bars[0])
+    if not folds:
+        raise ConfigError(
+            f"Expected hours to score from walk.start={cfg.walk.start} to walk.end={cfg.walk.end}, got none; move them"
+        )
     numbers = [fold.number for fold in folds]
     if wanted is not None and not (isinstance(wanted, list) and wanted and set(wanted) <= set(numbers)):
         raise ConfigError(f"Expected folds among {numbers}, got {wanted}")

@@ -103,7 +103,7 @@ def test_factors_by_hour_of_the_week_widen_the_hours_they_are_of(grid: Grid) -> 
     scaler = fit(grid, 1500)
     factor_SW = np.ones((1, 168))
     factor_SW[0, grid.hour_of_week_G[101]] = 2.0
-    states = SeasonStates(grid.ts_G[:1], factor_SW)
+    states = SeasonStates(grid.ts_G[:1], factor_SW, np.ones(1, dtype=bool))
     plain_GH, _ = scaler.size_and_drift_GH(grid, scaler.profile_ahead_GH(grid, NO_STATES, horizon=3))
     size_GH, _ = scaler.size_and_drift_GH(grid, scaler.profile_ahead_GH(grid, states, horizon=3))
     profile_G = scaler.profile_G(grid)

@@ -16,8 +16,8 @@ HOUR = HOUR_OF_WEEK % 24
 
 
 def states_of(size_G: np.ndarray, *, half_life_hours: float = 1e9, prior_returns: float = 10) -> SeasonStates:
-    closed = TS + np.timedelta64(1, "h")
-    return compute_states(size_G, HOUR_OF_WEEK, closed, half_life_hours=half_life_hours, prior_returns=prior_returns)
+    hours, closed = HOUR_OF_WEEK[: len(size_G)], TS[: len(size_G)] + np.timedelta64(1, "h")
+    return compute_states(size_G, hours, closed, half_life_hours=half_life_hours, prior_returns=prior_returns)
 
 
 def factors_at(states: SeasonStates, ts: np.datetime64) -> np.ndarray:
@@ -48,6 +48,15 @@ def test_the_bar_that_closes_at_midnight_is_known_then_and_the_next_one_a_day_la
     size_G[24] = 2.0
     changed = states_of(size_G)
     assert all((factors_at(changed, ts) == after_W).all() for ts in TS[24:48])
+
+
+def test_later_bars_change_no_state() -> None:
+    size_G = np.where(HOUR == 7, 2.0, 1.0)
+    size_G[20:100] = np.nan  # days without a known return, within which the bars may end
+    whole = states_of(size_G)
+    for hours in (75, 98, 101):
+        part, ts = states_of(size_G[:hours]), TS[hours]
+        assert (factors_at(part, ts) == factors_at(whole, ts)).all() and part.day_at(ts) == whole.day_at(ts)
 
 
 def test_old_returns_lose_their_weight() -> None:

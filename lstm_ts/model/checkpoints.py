@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 from zipfile import is_zipfile
 
@@ -25,7 +26,7 @@ def create_run_folder(folder: Path) -> Path:
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read one of Lightning's, as tensors and plain values only."""
-    content: dict[str, Any] = torch.load(path, weights_only=True)
+    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return content
 
 
@@ -41,7 +42,7 @@ def find_checkpoint(ckpt_path: str | None, outputs: Path, run: Sequence[str]) ->
     for path in found:
         if _read_run(path) == run:
             return path
-    others = ", ".join(text for text in _read_run(found[0]) if text not in run) or "fewer settings"
+    others = ", ".join(text for text in _read_run(found[0]) if text not in run) or "an older version, or fewer settings"
     raise ConfigError(
         f"Expected ckpt_path={ckpt_path} with a run of these settings and bars, got one of {others}; "
         f"configure that, or leave ckpt_path out"
@@ -68,6 +69,9 @@ def _check_file(ckpt_path: str) -> Path:
 
 
 def _read_run(path: Path) -> list[str]:
-    """Return the settings and bars of its run; none: of an older version."""
-    run: list[str] = read_checkpoint(path).get("hyper_parameters", {}).get(RUN, [])
+    """Return the settings and bars of its run; none: of an older version, or no checkpoint."""
+    try:
+        run: list[str] = read_checkpoint(path).get("hyper_parameters", {}).get(RUN, [])
+    except (RuntimeError, UnpicklingError, AttributeError, EOFError):
+        return []
     return run

@@ -105,8 +105,11 @@ def hash_code(*targets: str) -> str:
 
 def _find_sources(name: str) -> list[Path]:
     """Return the files of a package, or that of a module; none: it is built in, or cannot be imported."""
-    spec = find_spec(name)
+    try:
+        spec = find_spec(name)
+    except ValueError:
+        return []
     if spec and spec.submodule_search_locations:
         found = (path for folder in spec.submodule_search_locations for path in Path(folder).rglob("*"))
-        return sorted(path for path in found if path.suffix in (".py", ".csv"))
+        return sorted(path for path in found if path.suffix in (".py", ".csv") and path.is_file())
     return [Path(spec.origin)] if spec and spec.has_location and spec.origin else []

@@ -24,10 +24,11 @@ Times = NDArray[np.datetime64]
 
 @dataclass(frozen=True)
 class SeasonStates:
-    """The factors of each day from the first to the last known return."""
+    """The factors of each day."""
 
     day_S: Times  # start of their validity, ascending; before the first they are 1
     factor_SW: Array
+    known_S: NDArray[np.bool_]  # a return of that day is known
 
     def at(self, ts_N: Times, hour_of_week_NH: NDArray[np.int64]) -> Array:
         """Return (N, H) factors of hours of the week, as known at each moment."""
@@ -38,11 +39,11 @@ class SeasonStates:
 
     def day_at(self, ts: np.datetime64) -> datetime | None:
         """Return the end of the bars behind the factors that are valid at `ts`; None: there are none."""
-        row = int(np.searchsorted(self.day_S, ts, side="right"))
-        return self.day_S[row - 1].item().replace(tzinfo=UTC) if row else None
+        known = np.flatnonzero(self.known_S[: np.searchsorted(self.day_S, ts, side="right")])
+        return self.day_S[known[-1]].item().replace(tzinfo=UTC) if len(known) else None
 
 
-NO_STATES = SeasonStates(np.empty(0, dtype="datetime64[us]"), np.empty((0, HOURS_OF_WEEK)))
+NO_STATES = SeasonStates(np.empty(0, dtype="datetime64[us]"), np.empty((0, HOURS_OF_WEEK)), np.empty(0, bool))
 
 
 def compute_states(
@@ -68,9 +69,8 @@ def compute_states(
     prior = max(prior_returns, WEEK_PRIOR_RETURNS)
     week_SW = _decayed_means(left_G, of_day_G, hour_of_week_G, HOURS_OF_WEEK, WEEK_MEMORY * half_life_hours, prior)
     factor_SW = factor_SD[:, np.arange(HOURS_OF_WEEK) % HOURS_OF_DAY] * week_SW
-    learnt_S = of_day_G[~np.isnan(size_G)]
-    known = slice(learnt_S.min(initial=len(day_S)), learnt_S.max(initial=-1) + 1)
-    return SeasonStates(day_S[known].astype("datetime64[us]"), factor_SW[known])
+    known_S = np.bincount(of_day_G, ~np.isnan(size_G), minlength=len(day_S)) > 0
+    return SeasonStates(day_S.astype("datetime64[us]"), factor_SW, known_S)
 
 
 def _decayed_means(
