@@ -221,7 +221,7 @@ def run(cfg: DictConfig) -> int:
     with closing(open_ledger(cfg.registry.ledger, cfg.registry.uri)) as ledger:
         if cfg.action == "ended":
             if type(cfg.job) not in (str, int) or not str(cfg.job).strip() or not isinstance(cfg.code, int):
-                raise ConfigError(f"Expected such as job=nightly code=$?, got job={cfg.job} code={cfg.code}; set both")
+                raise ConfigError(f"Expected job=nightly code=$?, got job={cfg.job} code={cfg.code}; set both")
             finding = judge_job(f"{cfg.symbol.name}_{cfg.job}", cfg.code)
             return UNDELIVERED if report(ledger, construct_alerts(cfg), [finding], now=now).undelivered else 0
         if cfg.action == "status":
