@@ -46,14 +46,11 @@ class LocalPlace:
         if not (isinstance(self._place.get("port"), int) and isinstance(self._place.get("arguments"), list)):
             raise SystemExit(f"Expected port, a number, and arguments, a list, in {folder}/place.json, got others")
         self._lock = (folder / "lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SystemExit(f"Expected one deploy/release at a time in {folder}, got another; wait for it") from None
         self._file = folder / "state.json"
         self._state = _read(self._file) if self._file.exists() else {}
 
     def start(self, version: str) -> None:
+        self._begin_change()
         if NEW in self._state:
             raise SystemExit(f"Expected no version on trial, got {self._state[NEW]['version']}; promote it, or go back")
         which = NEW if OLD in self._state else OLD
@@ -81,6 +78,7 @@ class LocalPlace:
         return {str(self._state[which]["pid"]): figures.decode()} if status == 200 else {}
 
     def promote(self) -> None:
+        self._begin_change()
         if NEW not in self._state:
             raise SystemExit("Expected a version on trial, got none; start one")
         self._check_ready(NEW, "see its log, or go back")
@@ -88,6 +86,7 @@ class LocalPlace:
 
     def back(self) -> None:
         """Raises    SystemExit: the old version is not ready, or does not become so; the new one stays if it is"""
+        self._begin_change()
         if NEW in self._state:
             if self._is_ready(NEW):
                 self._check_ready(OLD, f"promote {self._state[NEW]['version']}, which is ready")
@@ -101,6 +100,14 @@ class LocalPlace:
             self.promote()
             del self._state["before"]
             self._keep(self._state)
+
+    def _begin_change(self) -> None:
+        """Keep other changes of the place out until this process ends.    Raises    SystemExit: one is under way"""
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemExit(f"Expected one change at a time of {self._folder}, got another; wait for it") from None
+        self._state = _read(self._file) if self._file.exists() else {}
 
     def _turn(self, state: dict[str, Any], ended: dict[str, Any]) -> None:
         """Route requests to the replicas of a state, keep it, and end the replica that is no longer in it."""

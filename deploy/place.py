@@ -41,7 +41,7 @@ def fetch(port: int, path: str, body: bytes | None = None) -> tuple[int, bytes]:
 
 
 def name_probe() -> dict[str, str]:
-    """Return the header by which the monitor does not compare a request with the store: its bars are invented."""
+    """Return the header by which the monitor does not compare a request with the store: its bars may be invented."""
     return {"X-Request-Id": f"probe-{uuid.uuid4().hex}"}
 
 

@@ -403,8 +403,8 @@ def test_staging_reaches_nothing_of_production() -> None:
 
 def test_a_killed_services_folder_is_there_after_a_restart() -> None:
     unit = (DEPLOY / "systemd/lstm-ts@.service").read_text()
-    assert re.search(r"^Environment=.* TMPDIR=/run/lstm_ts-%i$", unit, re.M)
-    assert "RuntimeDirectory=lstm_ts-%i\nRuntimeDirectoryPreserve=restart\n" in unit
+    assert re.search(r"^Environment=.* TMPDIR=/var/cache/lstm_ts/tmp-%i$", unit, re.M)
+    assert "\nCacheDirectory=lstm_ts lstm_ts/tmp-%i\n" in unit
     serve = COMPOSE["services"]["serve"]
     assert serve["tmpfs"] == [] and "serve:/tmp" in serve["volumes"] and "serve" in COMPOSE["volumes"]
 

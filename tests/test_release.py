@@ -291,7 +291,8 @@ def test_two_releases_at_once_are_one_after_the_other(stubs: Place) -> None:
     with (stubs.folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         code, said = stubs.release("start", "first")
-    assert code == 1 and said.startswith("Expected one deploy/release at a time in")
+        assert stubs.release("verdict")[1].startswith("Expected the old version to run"), "which changes nothing"
+    assert code == 1 and said.startswith("Expected one change at a time of")
     assert stubs.release("start", "first") == (0, "")
 
 
