@@ -96,7 +96,7 @@ def run_blocks(blocks: Sequence[Block], tree: Path, *, seconds: float = 60) -> s
             out, _ = shell.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
             _kill_session(shell.pid)
-            out, _ = shell.communicate()
+            out, _ = shell.communicate(timeout=seconds)
             out += f"\nstopped after {seconds:g} s"
     return subprocess.CompletedProcess(tree, shell.returncode, out)
 

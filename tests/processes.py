@@ -59,7 +59,7 @@ def output(process: subprocess.Popen[str], seconds: float = WAIT_S) -> tuple[str
         out, err = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         process.kill()
-        written = process.communicate()
+        written = process.communicate(timeout=WAIT_S)  # a child may hold the pipes
         pytest.fail(f"Expected an end within {seconds:g} s of {process.args}, got none; it wrote {written}")
     return out or "", err or ""
 

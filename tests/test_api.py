@@ -26,6 +26,7 @@ from commands import list_group, succeed
 from hydra.core.global_hydra import GlobalHydra
 from hydra.version import getbase
 from matplotlib.figure import Figure
+from processes import WAIT_S, python
 
 import lstm_ts
 from lstm_ts.api.hourly_bars import check_process
@@ -436,7 +437,7 @@ def test_a_folder_is_loaded_whole_and_written_once(
 
 def test_importing_the_package_imports_nothing_else() -> None:
     code = "import sys, lstm_ts; print(sorted({'polars', 'hydra', 'torch'} & set(sys.modules)), *dir(lstm_ts))"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(python("-c", code), capture_output=True, text=True, check=True, timeout=WAIT_S).stdout
     assert said.startswith("[] ")
     assert set(lstm_ts.__all__) <= set(said.split())
 

@@ -19,6 +19,7 @@ import polars as pl
 import pytest
 import sqlalchemy as sa
 from commands import mistake, run
+from processes import WAIT_S
 from serving import Server, frame, make_bars, make_servable, running, save_model, wait_for
 from test_faults import at_most
 from test_ledger import FORECAST
@@ -166,7 +167,7 @@ def test_everything_goes_on_while_a_backup_is_written(
         after = len(written)
     finally:
         done.set()
-        writer.join()
+        writer.join(WAIT_S)
     restore(tmp_path / "backup", empty)
     with closing(Ledger(empty.ledger)) as ledger:
         found = [row.request_id for row in ledger.forecasts("XAGUSD", since=LONG_AGO, until=FAR)]
@@ -369,7 +370,7 @@ def test_a_killed_backup_leaves_nothing_in_its_place(place: Place, hourly_bars: 
         process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for(lambda: (tmp_path / ".backup.part").exists())
         os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        process.wait(WAIT_S)
         assert not folder.exists()
     subprocess.run(command, cwd=tmp_path, check=True, timeout=120)
     assert check(folder)["stores"] == {"processed/XAGUSD": hourly_bars.height}

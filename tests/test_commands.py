@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from processes import WAIT_S
 
 from lstm_ts import commands
 from lstm_ts.commands import COMMANDS, LIBRARIES, check_extras
@@ -115,7 +116,7 @@ def test_a_wheel_works_outside_a_checkout(tmp_path: Path) -> None:
     for file in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, tree)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet", "--no-deps"]
-    subprocess.run([*pip, "--wheel-dir", tmp_path, tree], check=True)
+    subprocess.run([*pip, "--wheel-dir", tmp_path, tree], check=True, timeout=WAIT_S)
     [wheel] = tmp_path.glob("*.whl")
     site, home, here = tmp_path / "site", tmp_path / "home", tmp_path / "here"
     home.mkdir()
@@ -129,10 +130,14 @@ def test_a_wheel_works_outside_a_checkout(tmp_path: Path) -> None:
     def command(*arguments: str) -> str:
         environment = {"PYTHONPATH": str(site), "HOME": str(home), "PATH": "/usr/bin:/bin"}
         full = [sys.executable, "-m", "lstm_ts", *arguments]
-        return subprocess.run(full, cwd=here, env=environment, check=True, capture_output=True, text=True).stdout
+        return subprocess.run(
+            full, cwd=here, env=environment, check=True, capture_output=True, text=True, timeout=WAIT_S
+        ).stdout
 
     where = "import lstm_ts; print(lstm_ts.__file__)"
-    found = subprocess.run([sys.executable, "-c", where], cwd=here, env={"PYTHONPATH": str(site)}, capture_output=True)
+    found = subprocess.run(
+        [sys.executable, "-c", where], cwd=here, env={"PYTHONPATH": str(site)}, capture_output=True, timeout=WAIT_S
+    )
     assert found.stdout.decode().strip() == str(site / "lstm_ts/__init__.py")
     assert "XAGUSD" in command("ingest", "source.start=2013-01-01", "source.end=2013-03-01")
     assert "hours" in command("process")
@@ -159,5 +164,7 @@ def test_a_shell_completes_commands_groups_and_keys(line: str, offered: str, tmp
     words = line.split()
     shell = {"COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_CWORD": str(len(words) - 1)}
     environment = os.environ | shell | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(["bash", "-c", asked], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        ["bash", "-c", asked], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=WAIT_S
+    )
     assert done.stdout.split() == [offered], done.stderr

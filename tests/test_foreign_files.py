@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from processes import output, wait_for
 from test_store import WRITER, bars, let_go, start_processes, upsert
 
 from lstm_ts.cli import compose
@@ -107,10 +108,9 @@ def test_what_a_killed_writer_left_is_removed_and_nothing_else(store: BarStore) 
     mine = lay(store.folder, "2013-05-0123456789ab.parquet", "staging/x")
     (writer,) = start_processes(WRITER, store.folder, ["20.0"])
     let_go(writer)
-    while not list(store.folder.glob("staging-*/*.parquet")):
-        assert writer.poll() is None
+    wait_for(lambda: list(store.folder.glob("staging-*/*.parquet")), process=writer)
     writer.kill()
-    writer.communicate()
+    output(writer)
     (left,) = store.folder.glob("staging-*")
     mine |= {f"{left.name}/thesis.txt": (left / "thesis.txt").write_bytes(b"mine: x") and b"mine: x"}
     assert store.foreign_files() == ["2013-05-0123456789ab.parquet", "staging"]

@@ -76,18 +76,20 @@ def test_a_command_on_a_full_disk_leaves_what_there_was_and_goes_on_later(
 @pytest.fixture
 def disk(worked: Path, tmp_path: Path) -> Iterator[Path]:
     """One of its own, with what `worked` has."""
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "none", tmp_path], capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "none", tmp_path], capture_output=True, timeout=WAIT_S
+    )
     if mounted.returncode:
         pytest.skip("only root may mount a disk")
     try:
         shutil.copytree(worked, tmp_path, dirs_exist_ok=True)
         yield tmp_path
     finally:
-        subprocess.run(["umount", "--lazy", tmp_path], check=True)
+        subprocess.run(["umount", "--lazy", tmp_path], check=True, timeout=WAIT_S)
 
 
 def remount(disk: Path, options: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{options}", disk], check=True)
+    subprocess.run(["mount", "-o", f"remount,{options}", disk], check=True, timeout=WAIT_S)
 
 
 def fill(disk: Path, room: int = 0) -> None:

@@ -697,7 +697,7 @@ def test_more_connections_than_the_system_allows_are_refused_at_the_start() -> N
 def test_where_open_files_are_limited_fewer_connections_are_allowed() -> None:
     asked = "from serve.startup import allow_connections; print(allow_connections(None))"
     limited = ["bash", "-c", f'ulimit -n 1024 && "{sys.executable}" -c "{asked}"']
-    assert subprocess.check_output(limited, cwd=ROOT, text=True) == "(704, 64)\n"
+    assert subprocess.check_output(limited, cwd=ROOT, text=True, timeout=WAIT_S) == "(704, 64)\n"
 
 
 def test_a_burst_of_connections_does_not_use_up_the_open_files() -> None:
