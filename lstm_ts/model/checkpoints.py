@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 from zipfile import is_zipfile
 
@@ -72,6 +71,6 @@ def _read_run(path: Path) -> list[str]:
     """Return the settings and bars of its run; none: of an older version, or no checkpoint."""
     try:
         run: list[str] = read_checkpoint(path).get("hyper_parameters", {}).get(RUN, [])
-    except (RuntimeError, UnpicklingError, AttributeError, EOFError):
+    except Exception:  # of pickle, zip or torch: a damaged file must not hide the others
         return []
     return run
