@@ -421,14 +421,14 @@ def test_a_feed_in_a_wrong_zone_is_refused(place: Place, feed: FakeFeed, base: s
 
 @pytest.mark.parametrize(("silent", "missing"), [(4, 5), (5, 4)], ids=["after another refusal", "before it"])
 def test_silence_beside_a_wrong_zone_proves_nothing(
-    place: Place, feed: FakeFeed, base: str, silent: int, missing: int
+    place: Place, feed: FakeFeed, base: str, silent: int, missing: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     shifted, day = pl.col("ts") + timedelta(hours=2), pl.col("ts").dt.day()
     feed.sides = {side: bars.with_columns(shifted).filter(day != silent) for side, bars in feed.sides.items()}
     feed.plan(f"2015/3/{missing}", "404", forever=True)
     with pytest.raises((BrokerError, WrongZone)):
         place.fill(make_broker(base))
-    assert place.raw.read_stamps().is_empty() and place.answers() == []
+    assert place.raw.read_stamps().is_empty() and place.answers() == [] and "No bar came" not in caplog.text
 
 
 def test_candles_that_fill_closed_hours_are_left_out(

@@ -263,6 +263,9 @@ def test_a_file_that_descends_has_the_later_of_two_rows_of_a_minute_first(tmp_pa
     lines = (unfinished + mt4(*minutes[9:])).splitlines()
     found = batches(write(tmp_path, "\n".join(lines[::-1])), "UTC", rows=rows)
     assert bars_of(found)["close"].to_list() == [29.55] * 30
+    damaged = "2025.01.06,22:30,29.5,29.4,29.6,29.5,1\n"
+    found = batches(write(tmp_path, damaged + "\n".join(lines[::-1])), "UTC", rows=rows)
+    assert bars_of(found)["close"].to_list() == [29.55] * 30
 
 
 @pytest.mark.parametrize("rows", [1, 3, 1000])
@@ -413,6 +416,14 @@ def test_a_file_whose_spacing_changes_says_since_when_and_that_part_is_taken_if_
     assert len(after) - 1 <= sum(batch.bars.height for batch in found) <= len(after) and not rejects_of(found)
 
 
+def test_older_longer_bars_behind_minutes_are_outside_the_span_that_leaves_them_out(tmp_path: Path) -> None:
+    path = write(tmp_path, mt4(*spaced(1, 300, "2025-01-10 04:00"), *spaced(60, 100)))
+    with pytest.raises(UnknownFormat, match=r"add span\.start=2025-01-10T04:01"):
+        batches(path, "UTC")
+    found = make_files(str(path), symbol="X").read_batches(datetime(2025, 1, 10, 4, tzinfo=UTC))
+    assert sum(batch.bars.height for batch in found) == 300
+
+
 @pytest.mark.parametrize(("minutes", "longer"), [(1, 15), (60, 1440)])
 @pytest.mark.parametrize("order", [1, -1])
 def test_longer_bars_behind_or_before_others_of_their_time_are_refused(
@@ -427,6 +438,8 @@ def test_minutes_in_no_order_are_no_longer_bars(tmp_path: Path) -> None:
     stamps = spaced(1, 20_000)
     random.Random(0).shuffle(stamps)
     assert bars_of(batches(write(tmp_path, mt4(*stamps)), "UTC", rows=10**6)).height == 20_000
+    by_clock = sorted(spaced(1, 12 * 1440), key=lambda stamp: (stamp[11:], stamp))
+    assert bars_of(batches(write(tmp_path, mt4(*by_clock)), "UTC", rows=10**6)).height == 12 * 1440
 
 
 def test_a_spacing_that_a_column_says_and_the_stamps_deny_is_refused(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ SURE_OF_A_CHANGE = 1e9  # the same for a segment that may begin at any bar of a 
 SURE_AT_AN_EDGE = 1e5  # the same for one that begins with the first bar, or ends with the last
 FREQUENT = 3  # differences that make a spacing
 CANDIDATES = 12
+MOST_EXPORTS = 10  # joined in one file, beside the first
 SHORT_RUN = 8  # differences in a row that are damaged rows within a segment, not a segment of their own
 
 Times = NDArray[np.int64]
@@ -127,7 +128,7 @@ def find_longer_run(stamps_N: Times, spacing: int) -> Segment | None:
     """
     gaps_D = np.diff(stamps_N)
     forward_D = gaps_D >= 0 if 2 * (gaps_D < 0).sum() <= len(gaps_D) else gaps_D <= 0
-    if forward_D.all():
+    if not 0 < (~forward_D).sum() <= MOST_EXPORTS:  # more: rows in another order
         return None
     for start, end in _runs(forward_D, at_least=FREQUENT):
         part_N = np.unique(stamps_N[start : end + 1])

@@ -153,6 +153,8 @@ class Backfill:
         return self._result
 
     def _warn_of_silence(self) -> None:
+        if self._spans.wrong_zone:
+            return
         spans = sorted({(answer.start, answer.end) for answer in self._silent.answers})
         if spans := [span for span in spans if self.session.time_open(*span) >= HOUR]:
             log.warning(

@@ -31,7 +31,6 @@ from lstm_ts.sources.files.recognition.zones import Zone, parse_zone
 from lstm_ts.sources.files.repeated_hour import either_pass
 from lstm_ts.sources.files.scan import ScannedFile, scan_file
 from lstm_ts.sources.files.seen import SeenBars
-from lstm_ts.sources.files.sides import find_file_order
 from lstm_ts.sources.files.spool import Spool
 from lstm_ts.sources.files.symbols import OtherSymbol
 from lstm_ts.sources.files.ticks import (
@@ -197,7 +196,7 @@ class Files:
 
     def _bar_batches(self, file: ScannedFile, overlap: Overlap, evidence: FileEvidence) -> Iterator[BarBatch]:
         """Yield the bars of each block; of several rows with one stamp the last counts, if newest first the first."""
-        seen, (descends, first) = SeenBars(), find_file_order(file.read_rows())
+        seen, (descends, newest_first) = SeenBars(), file.find_order()
         for rows in file.read_rows():
             valid = rows.filter(pl.col("reason").is_null()).with_columns(pl.col(*PRICES, "spread") * self.price_factor)
             bars = valid.select(BAR_SCHEMA.names()).sort("ts", maintain_order=True)
@@ -205,7 +204,7 @@ class Files:
             evidence.add(bars["ts"].filter(new))
             evidence.add_refused(either_pass(rows))
             if not new.all():
-                bars = bars.filter(new) if descends and first == file.last else keep_last(bars)
+                bars = bars.filter(new) if descends and newest_first else keep_last(bars)
             bars = overlap.take(bars, file.last)
             minutes, rejects = file.spacing // MINUTE_US, make_rejects(rows, file.path)
             yield BarBatch(bars, minutes=minutes, rejects=rejects, volumes=file.volumes)
@@ -214,7 +213,7 @@ class Files:
     def _tick_batches(self, file: ScannedFile, overlap: Overlap, evidence: FileEvidence) -> Iterator[BarBatch]:
         """Yield the rejects of each block, then all minutes, since any block may have ticks of them."""
         partials, runs = [pl.DataFrame(schema=PARTIAL)], RunCounter()
-        descends, _ = find_file_order(file.read_rows())
+        descends, _ = file.find_order()
         for rows in file.read_rows():
             partials.append(make_partials(runs.number(self._ticks(rows)), descends=descends))
             evidence.add_refused(either_pass(rows))
