@@ -137,7 +137,7 @@ def _ingest_all(cfg: DictConfig, ledger: Ledger, source: Source) -> IngestResult
     for folder, upsert in result.upserts.items():
         print(f"{source.name} → {folder}: {upsert.new:,} new, {upsert.same:,} the same, {upsert.revised:,} revised")
     if result.repeated:
-        print(f"{result.repeated:,} minutes left out: they came again later")
+        print(f"{result.repeated:,} minutes came more than once in these files; each is stored once")
     if result.longer != result.made_hours:
         print(f"{result.longer:,} bars longer than a minute make {result.made_hours:,} hours; parts of hours make none")
     if result.kept_hours:

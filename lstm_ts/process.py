@@ -79,11 +79,13 @@ def process(
 
 
 def _check_series(hourly_bars: pl.DataFrame, raw: BarStore, processed: BarStore, *, allow: bool) -> None:
-    """Compare the hours with the stored ones, but for those of which more minutes are known since."""
+    """Compare the hours with the stored ones, but for those of which minutes came since or were revised."""
     if not len(processed.read_stamps()):
         return
     shares = hourly_bars.select("ts", now="minutes_share")
     stored = processed.read().join(shares, on="ts").filter(pl.col("now") <= pl.col("minutes_share"))
+    accepted = raw.read_revisions()["ts"].dt.truncate("1h")
+    stored = stored.filter(~pl.col("ts").is_in(accepted.implode()))
     name = f"the minutes in {raw.folder}"
     revision = check_revisions(hourly_bars, stored, processed, name, allow=allow)
     if revision.told:

@@ -19,6 +19,7 @@ from lstm_ts.ingest import run
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA, PRICES, AnsweredSpan, BarBatch
 from lstm_ts.market.hours import without_closed
+from lstm_ts.market.revisions import keep_last
 from lstm_ts.market.session import Session
 from lstm_ts.process import ProcessResult, process
 from lstm_ts.process import run as process_run
@@ -441,7 +442,7 @@ def test_bars_that_came_and_are_not_stored_are_told(tmp_path: Path) -> None:
     files = ("source=files", f"source.paths={tmp_path}/?.csv", "source.zone=UTC")
     said = succeed("ingest", tmp_path, *files)
     assert said[0].endswith("/raw/XAGUSD: 80 new, 0 the same, 0 revised")
-    assert said[1] == "40 minutes left out: they came again later"
+    assert said[1] == "40 minutes came more than once in these files; each is stored once"
     stamps = [START + timedelta(minutes=5 * i) for i in range(30)]
     (tmp_path / "five.txt").write_text("".join(f"{ts:%Y.%m.%d,%H:%M},15.1,15.2,15.0,15.1,7\n" for ts in stamps))
     said = succeed("ingest", tmp_path / "five", *files[::2], f"source.paths={tmp_path}/five.txt")
@@ -789,6 +790,51 @@ def test_the_same_bars_again_are_no_revision(
 
 
 @pytest.mark.parametrize("every", [1, 60])
+def test_a_correction_of_the_one_bar_of_a_file_is_taken_and_a_part_if_asked(
+    stores: Stores, tmp_path: Path, silver: Session, every: int
+) -> None:
+    stamps = [START + timedelta(minutes=every * i) for i in range(11)]
+    stores.ingest(offset(tmp_path / "a.csv", 0.0, stamps=stamps), silver)
+    store, path, bar = stores.raw if every == 1 else stores.processed, tmp_path / "b.csv", f"{stamps[5]:%Y-%m-%d %H:%M}"
+    for high, volume, allowed, taken in ((20.01, 7, False, True), (20.008, 6, False, False), (20.008, 6, True, True)):
+        path.write_text(
+            "timeframe,time,open,high,low,close,volume\n"
+            f"{'H1' if every == 60 else 'M1'},{bar},20.005,{high},19.995,20.005,{volume}\n"
+        )
+        assert stores.ingest(path, silver, allow_revisions=allowed).revised == taken
+        assert not taken or store.read()["high"][5] == high
+
+
+def test_hours_follow_minutes_whose_corrections_were_taken(stores: Stores, tmp_path: Path, silver: Session) -> None:
+    minutes = [START + timedelta(minutes=i) for i in range(660)]
+    path = offset(tmp_path / "m.csv", 0.0, stamps=minutes)
+    stores.ingest(path, silver)
+    stores.process(silver)
+    pairs = zip(*(offset(path, by, stamps=minutes).read_text().splitlines() for by in (0, 0.02)), strict=True)
+    path.write_text("\n".join(pair[i % 60 == 59] for i, pair in enumerate(pairs)))
+    assert stores.ingest(path, silver).revised == 11
+    assert stores.process(silver).upsert.revised == 11
+
+
+def test_bars_of_five_minutes_half_an_hour_off_are_refused(stores: Stores, tmp_path: Path) -> None:
+    nyse = Session(calendar="NYSE", zone="America/New_York")
+    opens = nyse.spans(START, START + timedelta(days=30))["opens"]
+    early = [ts + timedelta(minutes=5 * i - 30) for ts in opens for i in range(78)]
+    with pytest.raises(WrongZone, match="of the bars outside; stamps 30 minutes later would leave 0"):
+        stores.ingest(offset(tmp_path / "m5.csv", 0.0, stamps=early), nyse)
+
+
+def test_longer_bars_of_closed_hours_beside_minutes_are_no_fault(
+    stores: Stores, tmp_path: Path, silver: Session
+) -> None:
+    mt4(tmp_path / "m1.csv", START, 60)
+    saturday = datetime(2019, 3, 9, 10, tzinfo=UTC)
+    flats = (f"{saturday + timedelta(hours=i):%Y.%m.%d,%H:%M},15.1,15.1,15.1,15.1,0\n" for i in range(12))
+    (tmp_path / "h1.csv").write_text("".join(flats))
+    assert stores.ingest(tmp_path / "?1.csv", silver).new == 60
+
+
+@pytest.mark.parametrize("every", [1, 60])
 def test_the_unfinished_last_bar_of_an_older_file_does_not_replace_the_stored_one(
     stores: Stores, tmp_path: Path, silver: Session, every: int, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -836,6 +882,8 @@ def test_a_known_volume_outlives_a_file_without_volumes(
     path.write_text(path.read_text().replace(",7\n", "\n"))
     stores.ingest(tmp_path / "?.csv", silver)
     assert stores.raw.read()["volume"].to_list() == [7.0] * 119 + [None]
+    again = stores.raw.read()[:2].with_columns(ts=START, volume=pl.Series([7.0, float("nan")]))
+    assert keep_last(again)["volume"].to_list() == [7]
     path.write_text(offset(tmp_path / "c", 0.0).read_text().replace(",7\n", ",70\n"))
     assert stores.ingest(path, silver).revised == 120
     assert "119 of 120 bars with other volumes" in caplog.text

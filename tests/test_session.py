@@ -1,4 +1,4 @@
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 
 import polars as pl
 import pytest
@@ -70,17 +70,26 @@ def test_stamps_in_a_wrong_zone_are_caught_and_the_shift_is_named(shift: int) ->
         check_zone(SILVER, hours_read_as(shift), max_mismatch=0.02)
 
 
+@pytest.mark.parametrize("every", [1, 5])
 @pytest.mark.parametrize("calendar", ["NYSE", "ASX", "NSE", "XETR", "CMEGlobex_Silver"])
-def test_minutes_half_an_hour_off_are_caught_and_those_beside_a_session_are_not(calendar: str) -> None:
+def test_minutes_half_an_hour_off_are_caught_and_those_beside_a_session_are_not(calendar: str, every: int) -> None:
     session = Session(calendar=calendar, zone="America/New_York")
-    minutes = stamped(session, 1)
+    minutes = stamped(session, every)
     for shift in (-30, 30):
         way = "later" if shift < 0 else "earlier"
         with pytest.raises(WrongZone, match=rf"stamps 30 minutes {way} would leave 0\.00 %; set source\.zone"):
-            check_minutes(session, minutes.dt.offset_by(f"{shift}m"), max_mismatch=0.02)
+            check_minutes(session, [(every, minutes.dt.offset_by(f"{shift}m"))], max_mismatch=0.02)
     before_opening = pl.concat([minutes, minutes.dt.offset_by("-1h")])
     for own in (minutes, before_opening, minutes.dt.offset_by("1m")):
-        check_minutes(session, own, max_mismatch=0.02)
+        check_minutes(session, [(every, own), (15, own.dt.offset_by("30m"))], max_mismatch=0.02)
+
+
+def test_minutes_half_an_hour_off_are_caught_in_days_that_end_early() -> None:
+    nyse = Session(calendar="NYSE", zone="America/New_York")
+    minutes = stamped(nyse, 1)
+    early = minutes.filter(minutes.dt.time() < time(19, 44)).dt.offset_by("-30m")  # two shifts leave none outside
+    with pytest.raises(WrongZone, match="minutes later would leave 0"):
+        check_minutes(nyse, [(1, early)], max_mismatch=0.02)
 
 
 def test_holes_alone_are_not_taken_for_a_wrong_zone() -> None:

@@ -9,7 +9,6 @@ import polars as pl
 from lstm_ts.errors import DataError, NoRows
 from lstm_ts.market.bars import (
     HOURLY_SCHEMA,
-    TS,
     BarBatch,
     count_by_hour,
     describe_rejects,
@@ -40,8 +39,7 @@ def check_hours(
         raise DataError(f"Expected {replaces}; give the files of one series alone")
     counts = [count_by_hour(batch.bars).with_columns(part=pl.lit(batch.part)) for batch in batches]
     check_zone(session, pl.concat(counts), max_mismatch=max_mismatch)
-    minutes = [pl.Series("ts", [], TS), *(batch.bars["ts"] for batch in batches if batch.minutes == 1)]
-    check_minutes(session, pl.concat(minutes), max_mismatch=max_mismatch)
+    check_minutes(session, [(batch.minutes, batch.bars["ts"]) for batch in batches], max_mismatch=max_mismatch)
     hourly_bars = make_hours(batches, session, min_minutes_share=min_minutes_share)
     if hourly_bars.is_empty():
         raise NoRows(f"Expected hourly or minute bars from {name}, got not one whole session hour; give more bars")

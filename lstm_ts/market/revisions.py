@@ -51,6 +51,8 @@ class Revision:
 def find_wholes(bars: pl.DataFrame, stored: pl.DataFrame, firsts: pl.Series, lasts: pl.Series) -> pl.DataFrame:
     """Return the stored bars of which the first or last bar of a file is a part, as where an export ends within it.
 
+    A part of a bar with a volume has less of it: one with the same volume is a correction.
+
     bars, stored    frames of `ts`, PRICES and `volume`; of bars with the same `ts` the last one counts
     firsts, lasts   `ts` of the first and of the last bar of each file
     """
@@ -59,7 +61,8 @@ def find_wholes(bars: pl.DataFrame, stored: pl.DataFrame, firsts: pl.Series, las
     at_edges = bars.filter(first | last).unique("ts", keep="last", maintain_order=True)
     both = stored.join(at_edges.select("ts", pl.col(*PRICES, "volume").name.suffix(" part")), on="ts")
     volume, high, low = pl.col("volume part"), pl.col("high part"), pl.col("low part")
-    within = (high <= pl.col("high")) & (low >= pl.col("low")) & (volume <= pl.col("volume")).fill_null(True)
+    less = ((volume < pl.col("volume")) | ~(volume > 0)).fill_null(True)
+    within = (high <= pl.col("high")) & (low >= pl.col("low")) & less
     begins, ends = pl.col("open") == pl.col("open part"), pl.col("close") == pl.col("close part")
     return both.filter(within, (last & begins) | (first & ends)).select(stored.columns)
 
@@ -86,7 +89,7 @@ def keep_last(bars: pl.DataFrame) -> pl.DataFrame:
     """Keep the last of the rows with one `ts`; a volume (0 is none) or spread that it lacks is the last known one."""
     if not bars["ts"].is_duplicated().any():
         return bars
-    kept = bars.with_columns(traded=pl.when(pl.col("volume") > 0).then("volume"))
+    kept = bars.with_columns(traded=pl.when(pl.col("volume").is_finite() & (pl.col("volume") > 0)).then("volume"))
     sparse = pl.col("traded", "volume", "spread").last(ignore_nulls=True)
     kept = kept.group_by("ts", maintain_order=True).agg(pl.exclude("traded", "volume", "spread").last(), sparse)
     return kept.with_columns(volume=pl.coalesce("traded", "volume")).select(bars.columns)

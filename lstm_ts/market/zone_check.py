@@ -10,6 +10,7 @@ from lstm_ts.market.session import HOUR, LONGEST_CLOSURE, Session
 
 ZONES_DIFFER = timedelta(hours=14)
 SHORT_BARS = 10  # in an hour
+SHORT_MINUTES = 10  # of bars whose stamps show a shift by a quarter of an hour
 QUARTERS = (-45, -30, -15, 15, 30, 45)  # minutes by which zones differ, beside hours
 FEW_BARS = 30  # of a day, in closed hours: a feed may begin some minutes early
 HALF_FULL = 0.3, 0.7  # of the bars of a usual hour
@@ -71,30 +72,32 @@ def check_zone(session: Session, counts: pl.DataFrame, *, max_mismatch: float, r
     )
 
 
-def check_minutes(session: Session, ts: pl.Series, *, max_mismatch: float, remedy: str = "") -> None:
-    """Compare minutes, in any order, with the sessions: their hours do not show a shift by half an hour.
+def check_minutes(session: Session, ts: list[tuple[int, pl.Series]], *, max_mismatch: float, remedy: str = "") -> None:
+    """Compare bars of at most SHORT_MINUTES with the sessions: their hours do not show a shift by half an hour.
 
+    ts       minutes of a bar, and of each such bar its stamp, in any order
     Raises   WrongZone: too many lie outside, and stamps up to 45 minutes off would lie inside and reach both edges
     """
-    if ts.is_empty():
+    short = [stamps for minutes, stamps in ts if minutes <= SHORT_MINUTES]
+    if not any(map(len, short)):
         return
-    stamps = ts.unique().sort()
-    outside, _ = _find_outside(session, stamps, 0)
-    if outside <= max_mismatch * len(stamps):
+    bars_ts = pl.concat(short).unique().sort()
+    outside, _ = _find_outside(session, bars_ts, 0)
+    if outside <= max_mismatch * len(bars_ts):
         return
-    found = {shift: _find_outside(session, stamps, shift) for shift in QUARTERS}
-    shift = min(found, key=lambda shift: found[shift])
+    found = {shift: _find_outside(session, bars_ts, shift) for shift in QUARTERS}
+    shift = min(found, key=lambda shift: (found[shift][0], -found[shift][1]))
     left, at_edges = found[shift]
     if left < outside / 2 <= at_edges:
         raise WrongZone(
-            f"Expected bars that fit the sessions of {session.calendar}, got {100 * outside / len(stamps):.2f} % "
-            f"of the minutes outside; stamps {abs(shift)} minutes {'later' if shift > 0 else 'earlier'} would leave "
-            f"{100 * left / len(stamps):.2f} %; set source.zone, or another session{remedy}"
+            f"Expected bars that fit the sessions of {session.calendar}, got {100 * outside / len(bars_ts):.2f} % "
+            f"of the bars outside; stamps {abs(shift)} minutes {'later' if shift > 0 else 'earlier'} would leave "
+            f"{100 * left / len(bars_ts):.2f} %; set source.zone, or another session{remedy}"
         )
 
 
 def _find_outside(session: Session, stamps: pl.Series, shift: int) -> tuple[int, int]:
-    """Return how many minutes lie outside if all were `shift` minutes later, and how many as near to both edges."""
+    """Return how many bars lie outside if all were `shift` minutes later, and how many as near to both edges."""
     bars = stamps.dt.offset_by(f"{shift}m").to_frame("ts")
     spans = session.spans(bars["ts"][0] - LONGEST_CLOSURE, bars["ts"][-1] + LONGEST_CLOSURE)
     within = bars.join_asof(spans, left_on="ts", right_on="opens").filter(pl.col("ts") < pl.col("closes"))
@@ -155,10 +158,9 @@ def _find_closures(session: Session, counts: pl.DataFrame) -> pl.DataFrame:
     first, last = counts["ts"].min(), counts["ts"].max()
     assert isinstance(first, datetime) and isinstance(last, datetime)
     opens = session.hours(first - LONGEST_CLOSURE, last + LONGEST_CLOSURE)["ts"]
-    closures = pl.DataFrame({"end": opens.shift(1), "begin": opens}).filter(
-        pl.col("begin") - pl.col("end") > pl.duration(days=1)
-    )
-    return closures.with_columns(middle=pl.col("end") + (pl.col("begin") - pl.col("end")) / 2).sort("middle")
+    end, begin = pl.col("end"), pl.col("begin")
+    closures = pl.DataFrame({"end": opens.shift(1), "begin": opens}).filter(begin - end > pl.duration(days=1))
+    return closures.with_columns(middle=end + (begin - end) / 2).sort("middle")
 
 
 def _find_edges(closures: pl.DataFrame, counts: pl.DataFrame) -> pl.DataFrame:
@@ -245,5 +247,4 @@ def _zone_key(shift_hours: float, counts: pl.DataFrame) -> str:
     """Name the options that shift the bars by `shift_hours`; source.stamps shifts each by its own length."""
     hourly = counts.group_by("ts").agg(pl.col("bars").sum())["bars"].median() == 1
     at_close = ", or source.stamps=close if these bars are stamped when they close"
-    at_close = at_close if shift_hours == -1 and hourly else ""
-    return f"set source.zone{at_close}"
+    return f"set source.zone{at_close if shift_hours == -1 and hourly else ''}"

@@ -103,12 +103,12 @@ class Delivery:
         remedy = ", or raise max_mismatch (1 allows any, such as extended hours); nothing was stored"
         mismatch = check_zone(session, pl.concat(self._counts), max_mismatch=limits.max_mismatch, remedy=remedy)
         minutes = pl.concat(self._minutes)
-        check_minutes(session, minutes["ts"], max_mismatch=limits.max_mismatch, remedy=remedy)
+        check_minutes(session, self._stamps, max_mismatch=limits.max_mismatch, remedy=remedy)
         came = pl.concat([minutes, *(batch.bars.select(LEVEL_SCHEMA.names()) for batch in self.longer)])
         stored = read_about(came["ts"], raw)
         if not limits.allow_level_change:
             check_levels(came, pl.concat([stored, read_about(came["ts"], processed)]), self.name, remedy=REMEDY)
-        wholes = find_wholes(minutes, stored, *self._find_edges())
+        wholes = self._find_wholes(minutes, stored, limits)
         self.wholes = wholes.select("ts", *PRICES, "volume", spread=pl.lit(None, pl.Float64))
         self._compare(pl.concat([minutes, wholes]), stored, raw, limits)
         return mismatch
@@ -127,11 +127,23 @@ class Delivery:
         self._warn_of_parts(hours["ts"], processed.read_stamps())
         if new.height:
             stored = read_about(new["ts"], processed)
-            new = new.update(find_wholes(new, stored, *self._find_edges("1h")), on="ts")
+            new = new.update(self._find_wholes(new, stored, limits, "1h"), on="ts")
             self._compare(new, stored, processed, limits)
         return new, hours.height - new.height
 
-    def _find_edges(self, every: str = "1m") -> tuple[pl.Series, pl.Series]:
+    def _find_wholes(
+        self, bars: pl.DataFrame, stored: pl.DataFrame, limits: IngestLimits, every: str = "1m"
+    ) -> pl.DataFrame:
+        """Return the stored bars of which the files have a part, and which stay; none if they may be revised."""
+        if limits.allow_revisions:
+            return stored.clear()
+        wholes = find_wholes(bars, stored, *self._find_edges(every))
+        left = compare_bars(bars, wholes)
+        if left.told:
+            log.info("The first or last bars of %s are parts of stored ones, which stay: %s", self.name, left)
+        return wholes
+
+    def _find_edges(self, every: str) -> tuple[pl.Series, pl.Series]:
         """Return the first and the last bar of each file, as starts of minutes or hours."""
         stamps = [stamps for stamps in self._edges.values() if stamps]
         firsts, lasts = (pl.Series([end(of) for of in stamps], dtype=TS).dt.truncate(every) for end in (min, max))
@@ -140,6 +152,8 @@ class Delivery:
     def _warn_of_parts(self, hours: pl.Series, stored: pl.Series) -> None:
         """Warn of the first or last hour that is not made while the stored hours go on beside it."""
         parts = pl.concat([batch.bars["ts"] for batch in self.longer]).dt.truncate("1h")
+        if parts.is_empty():
+            return
         for part, beside in ((parts.min(), -HOUR), (parts.max(), HOUR)):
             assert isinstance(part, datetime)
             if part + beside in stored and part not in stored and part not in hours:
@@ -157,7 +171,7 @@ class Delivery:
 
     def _hint(self, bars: pl.DataFrame, stored: pl.DataFrame) -> str:
         """Return what to do about ticks of one minute in files of two commands; empty of hours, or if more differ."""
-        edges = pl.concat(self._find_edges())
+        edges = pl.concat(self._find_edges("1m"))
         inner = compare_bars(bars.filter(~pl.col("ts").is_in(edges.implode())), stored)
         return (
             ""
