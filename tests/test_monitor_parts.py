@@ -173,7 +173,12 @@ def test_what_was_served_is_compared_with_what_the_store_gives() -> None:
     assert check_served("XAGUSD", [served(path=moved)], stored, since=MONDAY).health is Health.BAD
     assert check_served("XAGUSD", [served(version=4)], stored, since=MONDAY).health is Health.UNKNOWN
     some = check_served("XAGUSD", [served(), served(version=4)], stored, since=MONDAY)
-    assert some.sentence.endswith("bars give. 1 more could not be checked: the store gives no forecast of their hour.")
+    assert some.sentence.endswith(
+        "bars give. 1 more could not be checked: their hours are too old, or store and registry give no forecast of "
+        "them from the same bars."
+    )
+    unseen = check_served("XAGUSD", [served(), served(input_sha256="cd")], stored, since=MONDAY, unseen=set(stored))
+    assert unseen.health is Health.GOOD and "bars give. 1 more could not" in unseen.sentence
 
 
 def test_staleness_counts_session_hours_only(silver: Session) -> None:

@@ -279,6 +279,12 @@ def test_a_reference_made_of_too_few_hours_is_made_again_and_costs_no_evidence(w
     stored, settings = StoredRows([], [], {REFERENCE: {"drift": {"n": 1_556}}}), make_settings(compose("monitor", []))
     assert find_whole(stored, {"horizons": {"1": {"n": 1_556}}}, settings.drift)
     assert find_whole(stored, {"horizons": {"1": {"n": 1_557}}}, settings.drift) is None
+    (champion,) = load_watched(watch.run)
+    more = replace(champion.forecaster, scores={"horizons": {"1": {"n": 1_557}}})
+    for bars in (late, watch.bars.filter(pl.col("ts") >= DECIDED)):  # too few of the gate's hours, and none
+        run = replace(watch.run, hourly_bars=bars)
+        (update,) = watch_versions(run, [replace(champion, forecaster=more)], settings)
+        assert "gate's record of 1,556 hours" in update.findings[0].sentence
 
 
 @pytest.mark.slow
@@ -339,11 +345,13 @@ def test_what_a_version_without_an_alias_served_is_compared_too(watch: Watch, tm
     watch.at(night + SOON)
     forecaster = watch.run.registry.load(watch.run.registry.version("XAGUSD", 2))
     (row,) = forecast_hours(watch.run, 2, forecaster, Span(night, None))
-    watch.run.ledger.record_forecasts([serve(row, night + MINUTE, "good")])
-    assert check_skew(watch.run, store)[0].health is Health.GOOD
+    lacking = replace(row, input_sha256="of bars that lacked an hour then")
+    watch.run.ledger.record_forecasts([serve(row, night + MINUTE, "good"), serve(lacking, night, "early")])
+    found = check_skew(watch.run, store)[0]
+    assert found.health is Health.GOOD and "1 more could not be checked" in found.sentence
     far = serve(replace(row, last_close=1.2 * row.last_close), night + MINUTE, "far")
     gone = replace(far, version=9, request_id="gone")
     watch.run.ledger.record_forecasts([far, gone, replace(far, request_id="probe-1")])
     found = check_skew(watch.run, store)[0]
     assert found.health is Health.BAD
-    assert "Of 2 served" in found.sentence and "request far). 1 more could not be checked" in found.sentence
+    assert "Of 2 served" in found.sentence and "request far). 2 more could not be checked" in found.sentence

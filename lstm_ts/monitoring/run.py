@@ -4,6 +4,7 @@ import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import polars as pl
 
@@ -29,10 +30,10 @@ from lstm_ts.monitoring.versions import (
     StoredRows,
     Update,
     WatchedVersion,
+    find_best,
     find_whole,
     measure,
     update_version,
-    without_reference,
 )
 from lstm_ts.registry.registry import Registry
 from lstm_ts.registry.version import ALIASES, CHALLENGER
@@ -143,12 +144,13 @@ def watch_versions(run: MonitorRun, loaded: Sequence[LoadedModel], settings: Mon
         there = {row.origin_ts for row in its.forecasts}
         made = forecast_hours(run, each.watched.number, each.forecaster, Span(start, run.now + MICROSECOND))
         new = [row for row in made if row.origin_ts not in there]
-        try:
-            reference = find_whole(its, each.forecaster.scores, settings.drift)
-            reference = reference or measure(_evaluate_holdout(run, each, each.watched), settings.drift)
-        except NoRows:
-            updates.append(without_reference(each.watched))
-            continue
+        reference = find_whole(its, each.forecaster.scores, settings.drift)
+        if reference is None:
+            try:
+                measured: dict[str, Any] | None = measure(_evaluate_holdout(run, each, each.watched), settings.drift)
+            except NoRows:
+                measured = None
+            reference = find_best(its, measured, settings.drift)
         updates.append(update_version(each.watched, its, new, closes, reference, settings.drift, run.now))
     challenge = follow_challenge(run, loaded, stored, updates, settings.verdict)
     with run.ledger.transaction() as connection:  # a run that is killed has written all of this or nothing

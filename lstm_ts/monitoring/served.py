@@ -45,7 +45,8 @@ def check_skew(run: MonitorRun, store: BarStore) -> tuple[Finding, MonitorState]
         found = {key: tables.find_forecast(connection, run.name, *key) for key in keys}
     stored = {key: [row] for key, row in found.items() if row}
     _add_others(run, store, served, stored)
-    finding = check_served(run.name, served, stored, since=since)
+    unseen = {key for key, row in found.items() if row is None}
+    finding = check_served(run.name, served, stored, since=since, unseen=unseen)
     return finding, MonitorState(run.name, 0, SERVED, run.now, {"until": until.isoformat()})
 
 

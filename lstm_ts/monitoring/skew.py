@@ -1,6 +1,6 @@
 """Compare served forecasts with those of the stored bars for the same origin and version. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
@@ -15,19 +15,27 @@ Key = tuple[int, datetime]  # version, origin
 
 
 def check_served(
-    name: str, served: Sequence[ForecastRow], stored: Mapping[Key, Sequence[HourlyForecast]], *, since: datetime
+    name: str,
+    served: Sequence[ForecastRow],
+    stored: Mapping[Key, Sequence[HourlyForecast]],
+    *,
+    since: datetime,
+    unseen: Collection[Key] = (),
 ) -> Finding:
     """served   since the last check
     stored   by version and origin: what the store gave when the monitor saw the hour, what it gives now, and what
              it gave at the time of the request, from the bars of that time
+    unseen   hours that the monitor has not forecast: bars may have been added there since a request of other bars
     """
     pairs = [(row, choose(row, stored[key])) for row in served if (key := (row.version, row.origin_ts)) in stored]
+    pairs = [(row, ours) for row, ours in pairs if _is_same(row, ours) or (row.version, row.origin_ts) not in unseen]
     if not pairs:
         sentence = f"No forecast of {name} was served since {since:%Y-%m-%d %H:%M} UTC that the store could confirm."
         return Finding("skew", name, Health.UNKNOWN, sentence)
     unconfirmed = len(served) - len(pairs)
-    left = f" {unconfirmed:,} more could not be checked: the store gives no forecast of their hour." * (unconfirmed > 0)
-    others = [row for row, ours in pairs if row.input_sha256 != ours.input_sha256]
+    why = "their hours are too old, or store and registry give no forecast of them from the same bars"
+    left = f" {unconfirmed:,} more could not be checked: {why}." * (unconfirmed > 0)
+    others = [row for row, ours in pairs if not _is_same(row, ours)]
     apart = [(row, gap) for row, ours in pairs if (gap := measure_gap(row, ours)) > TOLERANCE]
     if not others and not apart:
         sentence = f"{len(pairs):,} served forecasts of {name} are what the stored bars give.{left}"
@@ -51,7 +59,11 @@ def check_served(
 
 def choose(served: ForecastRow, stored: Sequence[HourlyForecast]) -> HourlyForecast:
     """The one of the same bars, or else the first."""
-    return next((ours for ours in stored if ours.input_sha256 == served.input_sha256), stored[0])
+    return next((ours for ours in stored if _is_same(served, ours)), stored[0])
+
+
+def _is_same(served: ForecastRow, stored: HourlyForecast) -> bool:
+    return served.input_sha256 == stored.input_sha256
 
 
 def measure_gap(served: ForecastRow, stored: HourlyForecast) -> float:

@@ -77,13 +77,23 @@ def find_whole(stored: StoredRows, scores: Mapping[str, Any], settings: DriftSet
 
     scores   of the model by its gate
     """
+    kept, judged = _find_usable(stored, settings), scores.get("horizons", {}).get(str(DRIFT_STEP), {"n": 0})["n"]
+    return kept if kept and kept["drift"]["n"] >= judged else None
+
+
+def find_best(stored: StoredRows, made: Mapping[str, Any] | None, settings: DriftSettings) -> Mapping[str, Any] | None:
+    """Return the stored reference, or the one made of the bars of now (None: there are none) if that has more hours."""
+    kept, n = _find_usable(stored, settings), made["drift"]["n"] if made and made["drift"] else 0
+    return kept if kept and kept["drift"]["n"] >= n else made
+
+
+def _find_usable(stored: StoredRows, settings: DriftSettings) -> Mapping[str, Any] | None:
     reference = stored.states.get(REFERENCE)
-    judged = scores.get("horizons", {}).get(str(DRIFT_STEP), {"n": 0})["n"]
-    is_whole = reference and reference["drift"] and reference["drift"]["n"] >= max(judged, settings.min_origins)
-    return reference if is_whole else None
+    is_usable = reference and reference["drift"] and reference["drift"]["n"] >= settings.min_origins
+    return reference if is_usable else None
 
 
-def without_reference(watched: WatchedVersion) -> Update:
+def _without_reference(watched: WatchedVersion) -> Update:
     """Return an update that writes nothing, as no hour that the gate judged the version on is stored."""
     start, end = watched.decision.span_start, watched.decision.span_end
     sentence = (
@@ -98,11 +108,13 @@ def update_version(
     stored: StoredRows,
     new: Sequence[HourlyForecast],
     closes: Closes,
-    reference: Mapping[str, Any],
+    reference: Mapping[str, Any] | None,
     settings: DriftSettings,
     now: datetime,
 ) -> Update:
     """Score a version's forecasts and update its drift test; `new` are forecasts that the ledger lacks."""
+    if reference is None:
+        return _without_reference(watched)
     forecasts = sorted([*stored.forecasts, *new], key=lambda row: row.origin_ts)
     record = make_record(forecasts, closes) if forecasts else None
     scored = {(score.origin_ts, score.step) for score in stored.scores}
