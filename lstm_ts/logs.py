@@ -92,7 +92,8 @@ class JsonLines(JsonFormatter):
     def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
         at = datetime.fromtimestamp(record.created, UTC)
         own = {"time": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"), "level": record.levelname}
-        own |= {"logger": _module(record.name), "message": record.message or str(record.msg) or "nothing"}
+        said = record.msg.get("message") or record.msg if isinstance(record.msg, dict) else record.message
+        own |= {"logger": _module(record.name), "message": str(said) or "nothing"}
         log_data |= {**own, **self._process, "pid": record.process, **_context.get()}
         own = {name: log_data[name] for name in (*own, *self._process, "pid")}
         super().add_fields(log_data, record, {})

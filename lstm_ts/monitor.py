@@ -50,7 +50,7 @@ from lstm_ts.monitoring.checks import (
     record_findings,
     request_retraining,
 )
-from lstm_ts.monitoring.feed import check_staleness
+from lstm_ts.monitoring.feed import FEED, check_staleness
 from lstm_ts.monitoring.findings import Finding, complete
 from lstm_ts.monitoring.incidents import report
 from lstm_ts.monitoring.ledger_outage import alert_on_outage
@@ -142,7 +142,8 @@ def show(cfg: DictConfig, ledger: Ledger, now: datetime) -> None:
     """Print when the monitor last ran, and what it found."""
     with ledger.transaction() as connection:
         found = tables.read_findings(connection)
-    own = [row for row in found if row.subject.split()[0] in (cfg.name, cfg.symbol.name) and row.rule not in WATCHED]
+    subject_of = dict.fromkeys(FEED, cfg.symbol.name) | dict.fromkeys(WATCHED)  # of other rules, the model is
+    own = [row for row in found if row.subject.split()[0] == subject_of.get(row.rule, cfg.name)]
     if not own:
         print(f"The monitor has not checked {cfg.name} yet: python -m lstm_ts.monitor {typed_choice(cfg)}")
         return
@@ -167,13 +168,12 @@ def check_from_outside(cfg: DictConfig, ledger: Ledger, now: datetime) -> list[F
 
 def report_findings(cfg: DictConfig, ledger: Ledger, found: RunFindings, now: datetime) -> bool:
     """Print, record and report the findings; return whether every alert was delivered."""
-    alerts, model = construct_alerts(cfg), name_model(cfg.symbol.name, cfg.name)
+    alerts, symbol, model = construct_alerts(cfg), construct(cfg.symbol), name_model(cfg.symbol.name, cfg.name)
     completed = (complete(each, model, alerts.paths) for each in (found.findings, found.settled, found.gone))
     findings, settled, gone = completed
     for finding in findings:
         print(f"{finding.health.value:<8} {finding.rule} of {finding.subject}: {finding.sentence}")
     record_findings(ledger, findings, now, gone=gone, kept_from=find_kept_from(cfg, now))
-    symbol = construct(cfg.symbol)
     subjects = {symbol.name, cfg.name, *(f"{cfg.name} {alias}" for alias in ALIASES)}
     closed = () if symbol.session.is_open(now) else subjects
     return not report(ledger, alerts, [*settled, *gone], now=now, closed=closed).undelivered

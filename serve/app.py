@@ -144,7 +144,7 @@ class ForecastServer(LitServer):  # type: ignore[misc]
             if not self._registry.is_alive() and not self.stopping:
                 mark_process_dead(self._registry.pid)  # type: ignore[no-untyped-call]
                 log.error("The registry process exited with %s; restarting it", self._registry.exitcode)
-                self._registry = RegistryProcess()
+                self._registry.start()
                 self._registry.listen(self.lit_api.sockets, self.lit_api.settings)
             if not self.stopping and not all(process.is_alive() for process in self._needed):
                 time.sleep(SIGTERM_S)
@@ -153,10 +153,6 @@ class ForecastServer(LitServer):  # type: ignore[misc]
                 log.critical("An essential process exited; shutting down")
                 self.broken = True
                 return
-
-    def kill_registry_process(self) -> None:
-        """Kill it even where it hangs, since the interpreter's end waits for it; it only reads."""
-        self._registry.kill()
 
     def stop_on_signals(self) -> None:
         """Stop in order at SIGTERM and Ctrl-C: HTTP first, once it has answered the requests it accepted."""

@@ -22,7 +22,7 @@ PAGE_POLICY = (
     b"img-src 'self' data:; worker-src blob:; frame-ancestors 'none'"
 )
 
-REFUSALS = RateLimit(10)  # a minute and status
+REFUSALS = RateLimit(10)  # a minute, status and kind of route
 
 log = logging.getLogger(__name__)
 
@@ -90,9 +90,12 @@ def _address(scope: Scope, peer: str) -> str:
 
 
 def log_refusal(facts: dict[str, Any], reason: str, address: str) -> None:
-    """Log a refusal, but only a few a minute of each status, so that repeated refusals fill no disk."""
+    """Log a refusal, but only a few a minute of each status, so that repeated refusals fill no disk.
+
+    Those without a route, of strangers and of connections, leave out none of the routes'.
+    """
     probe = facts["route"] in PROBES
-    if (left_out := REFUSALS.admit((facts["status"], probe))) is None:
+    if (left_out := REFUSALS.admit((facts["status"], probe, facts["route"] == "other"))) is None:
         return
     if probe:
         log.info("answered", extra={"event": "answered", "left_out": left_out, **facts})

@@ -62,9 +62,13 @@ RegistryManager.register("reader", callable=cache(RegistryReader), exposed=("fin
 
 
 class RegistryProcess:
-    """The process as its parent has it: it begins to import MLflow when it is made, and ends with its parent."""
+    """The process as its parent has it: it begins to import MLflow when it is started, and ends with its parent."""
 
     def __init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        """Start it, or another one in the place of one that has ended."""
         context = multiprocessing.get_context("spawn")
         receiver, self._sender = context.Pipe(duplex=False)
         self._process = context.Process(target=_serve, args=(receiver, logs.are_json()), daemon=True)

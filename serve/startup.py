@@ -168,11 +168,15 @@ def main(cfg: DictConfig) -> None:
     with exit_at_signals(), own_folder(cfg.port) as folder:
         os.environ[METRICS] = str(folder)
         registry = first_process()
-        registry.listen(folder, settings[0])
-        forecast_log: ForecastLog = construct(cfg.forecast_log, folder=folder)
-        check_challenger(cfg, traffic, RemoteRegistry(folder / SOCKET, cfg.registry.uri, is_alive=registry.is_alive))
-        forecast_log.find_ledger(make=is_new(cfg.registry.ledger, cfg.registry.uri))
-        _serve(cfg, folder, registry, settings, keys, traffic, forecast_log, limits)
+        try:
+            registry.listen(folder, settings[0])
+            reader = RemoteRegistry(folder / SOCKET, cfg.registry.uri, is_alive=registry.is_alive)
+            forecast_log: ForecastLog = construct(cfg.forecast_log, folder=folder)
+            check_challenger(cfg, traffic, reader)
+            forecast_log.find_ledger(make=is_new(cfg.registry.ledger, cfg.registry.uri))
+            _serve(cfg, folder, registry, settings, keys, traffic, forecast_log, limits)
+        finally:
+            registry.kill()  # even where it hangs, since the interpreter's end waits for it; it only reads
 
 
 def _serve(
@@ -219,7 +223,6 @@ def _serve(
         backlog=backlog,
         **LITSERVE,
     )
-    server.kill_registry_process()
     if server.broken:
         sys.exit(1)
 

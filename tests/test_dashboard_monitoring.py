@@ -302,12 +302,20 @@ def test_what_was_not_looked_at_lately_is_not_good(row: FindingRow, late: bool, 
 
 def test_findings_of_an_alias_that_nobody_holds_are_not_shown() -> None:
     moved = AliasChange(NOON, "XAGUSD", "champion", "promote", None, 1, "me", "so", "done")
-    found = (finding(), finding(subject="XAGUSD challenger"), finding(subject="XAUUSD champion"))
+    others = (finding(subject="XAGUSD challenger"), finding(subject="XAUUSD champion"))
+    found = (finding(), *others, *(finding(rule=rule, subject="second") for rule in ("data_stale", "regime")))
     watched = Watched("XAGUSD", NOON, found, (1,), {"champion": moved}, None)
     checks = find_checks(watched, "XAGUSD", "see", is_late=False)
     assert [(check.subject, check.health) for check in checks] == [
         *3 * [("", Health.UNKNOWN)], ("XAGUSD champion", Health.GOOD),
     ]  # fmt: skip
+
+
+def test_a_second_model_shows_its_own_findings_and_those_of_its_symbols_feed() -> None:
+    rules = ("data_stale", "data_quality", "regime", "skew")
+    watched = Watched("second", NOON, tuple(finding(rule=rule, subject="XAGUSD") for rule in rules), (1,), {}, None)
+    checks = find_checks(watched, "XAGUSD", "see", is_late=False)
+    assert [check.subject for check in checks] == ["XAGUSD", "XAGUSD", "", ""]
 
 
 def test_a_challengers_evidence_is_the_monitors_whatever_the_page_is_configured_with() -> None:

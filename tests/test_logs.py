@@ -25,6 +25,7 @@ from lstm_ts.cli import _log_fields, compose
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.logs import JsonLines, RateLimit, TextLines, audit, log_context
 from lstm_ts.market.session import Session
+from serve.middleware import log_refusal
 
 REQUIRED = {"time", "level", "logger", "message", "command", "run", "pid"}
 DOCUMENTED = set(re.findall(r"`(\w+)`", (ROOT / "docs/LOGS.md").read_text()))
@@ -262,11 +263,16 @@ def test_what_libraries_log_keeps_our_fields_and_loses_none_of_its_own() -> None
             ("array", {"m": np.zeros(2)}),
             ("ours", {"level": "loud", "run": "theirs"}),
             ({"loss": 0.5}, {}),
+            ({"message": "hello", "loss": 1}, {}),
+            ("", {}),
         )
     ]
-    assert [line.get("m") for line in told] == ["{'loss': nan}", "[0. 0.]", None, None]
+    assert [line.get("m") for line in told] == ["{'loss': nan}", "[0. 0.]", *4 * [None]]
     assert {line["level"] for line in told} == {"INFO"} and "theirs" not in {line["run"] for line in told}
     assert (told[0]["status"], told[3]["loss"], told[3]["message"]) == (7, 0.5, "{'loss': 0.5}")
+    assert [line["message"] for line in told[4:]] == ["hello", "nothing"]
+    empty = logging.LogRecord("a.module", logging.INFO, "", 0, "%s", ("",), None)
+    assert json.loads(JsonLines("serve").format(empty))["message"] == "nothing"
     assert TextLines().format(record("array", m=np.zeros(2))).endswith(" m=[0. 0.]")
 
 
@@ -297,6 +303,13 @@ def test_so_many_lines_of_a_kind_and_how_many_were_left_out() -> None:
     assert [limit.admit(401) for _ in range(5)] == [0, 0, None, None, None]
     assert limit.admit(404) == 0
     wait_for(lambda: (left_out := limit.admit(401)) is not None and left_out >= 3, 5)
+
+
+def test_connections_that_are_refused_leave_out_no_line_of_a_request(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "lstm_ts.audit"):
+        for route in (*11 * ["other"], "/predict"):
+            log_refusal({"status": 599, "route": route}, "busy", "")
+    assert [record.__dict__["route"] for record in caplog.records] == [*10 * ["other"], "/predict"]
 
 
 def test_an_audit_line_has_a_logger_of_its_own(caplog: pytest.LogCaptureFixture) -> None:

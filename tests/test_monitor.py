@@ -314,10 +314,15 @@ def test_status_says_when_the_monitor_last_ran(tmp_path: Path, capsys: pytest.Ca
     with closing(Ledger(cfg.registry.ledger)) as ledger:
         ledger.record_heartbeat(Heartbeat(MONITOR, "XAGUSD", LATER, "1 findings"))
         watched = replace(stale, rule="monitor_silent", sentence="It looked an hour ago.")
-        report_findings(cfg, ledger, RunFindings([stale, watched], [stale, watched]), LATER)
+        found = [stale, watched, replace(stale, rule="regime", sentence="Of its other model.")]
+        report_findings(cfg, ledger, RunFindings(found, found), LATER)
         capsys.readouterr()
         show(cfg, ledger, LATER + timedelta(days=90))
-    said = capsys.readouterr().out
+        said = capsys.readouterr().out
+        cfg.name = "second"
+        show(cfg, ledger, LATER)
+    second = capsys.readouterr().out
+    assert "Bars come." in second and "Of its other model." not in second
     assert re.search(r"^bad      monitor_silent of XAGUSD: .* 14\d\d\.\d session hours, since", said, re.MULTILINE)
     assert "Bars come." in said and "an hour ago" not in said
 

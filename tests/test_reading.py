@@ -13,7 +13,7 @@ from conftest import random_hours
 from panel.models.file_dropper import UploadEvent
 from test_configs import compose
 
-from dashboard.forecast.file_upload import FAILED, FileUpload
+from dashboard.forecast.file_upload import COMING, FAILED, FileUpload
 from dashboard.forecast.upload_parser import OverLimit, ReadOptions, UploadedBars, read, recognise_file, unzip
 from dashboard.server import read_settings
 from dashboard.settings import DashboardSettings
@@ -61,9 +61,11 @@ def test_stamps_with_an_offset_and_gzip_and_parquet_are_recognised(hourly_bars: 
 
 
 def test_a_disk_that_takes_no_file_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    drop = FileUpload(tmp_path / "gone", 1_000_000)
-    drop._process_event(UploadEvent(None, {"chunk": 1, "total_chunks": 2, "name": "mine.csv", "data": b"time,"}))
-    assert drop.state == FAILED
+    drop, seen = FileUpload(tmp_path / "gone", 1_000_000), list[str]()
+    drop.param.watch(lambda event: seen.append(event.new), "state")
+    for _ in range(2):  # the second failure is shown as well
+        drop._process_event(UploadEvent(None, {"chunk": 1, "total_chunks": 2, "name": "mine.csv", "data": b"time,"}))
+    assert seen == 2 * [COMING, FAILED]
     assert "got: No such file or directory; tell who runs the dashboard" in drop.failure
     assert "An uploaded file cannot be kept" in caplog.text
     (tmp_path / "whole").write_bytes(gzip.compress(b"time"))

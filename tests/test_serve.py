@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -939,6 +940,18 @@ def test_a_server_ends_though_processes_that_it_needs_hang(bare: Path) -> None:
         server.process.terminate()
         assert server.process.wait(WAIT_S) == 0
         wait_for(lambda: not [pid for pid in children if Path(f"/proc/{pid}").exists()])
+
+
+@pytest.mark.slow
+def test_a_server_that_is_stopped_while_it_starts_waits_for_no_process_that_hangs(bare: Path) -> None:
+    with running(Server(bare, "traffic=canary")) as server:
+        wait_for(server.registry_process)
+        registry = server.registry_process()
+        assert registry
+        os.kill(registry, signal.SIGSTOP)
+        wait_for(lambda: [*Path(gettempdir()).glob(f"lstm_ts_{server.client.base_url.port}_*")])
+        server.process.terminate()
+        assert server.process.wait(WAIT_S) == 0
 
 
 @pytest.mark.parametrize(

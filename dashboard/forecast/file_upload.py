@@ -64,9 +64,10 @@ class FileUpload(pn.widgets.FileDropper):
     def _take(self, data: Any) -> None:
         """Write one chunk.    Raises    OSError"""
         if data["chunk"] == 1:
+            self._bytes, self.file_name = 0, data["name"]
+            self.param.update(state=COMING, percent=0)  # first: a failure after a failure is shown, too
             self.clean()
-            self._folder, self._bytes, self.file_name = TemporaryDirectory(dir=self._within), 0, data["name"]
-            self.param.update(state=COMING, percent=0)
+            self._folder = TemporaryDirectory(dir=self._within)
         if self.state != COMING:  # refused already
             return
         self._bytes += len(data["data"])

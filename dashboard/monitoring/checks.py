@@ -10,6 +10,7 @@ from dashboard.monitoring.watched import Watched
 from dashboard.ui.blocks import table
 from dashboard.ui.text import short
 from lstm_ts.ledger.monitor_rows import FindingRow
+from lstm_ts.monitoring.feed import FEED
 from lstm_ts.monitoring.findings import Health
 from lstm_ts.registry.version import ALIASES
 
@@ -55,9 +56,9 @@ def find_checks(watched: Watched, symbol: str, command: str, *, is_late: bool) -
     is_late   the monitor has not run for longer than it should
     """
     held = [f"{watched.name} {alias}" for alias in ALIASES if watched.version_of(alias)]
-    subjects = list(dict.fromkeys([symbol, watched.name, *held]))
-    mine = [row for row in watched.findings if row.subject in subjects]
-    mine.sort(key=lambda row: subjects.index(row.subject))
+    subjects = [watched.name, *held]
+    mine = [row for row in watched.findings if row.subject in ([symbol] if row.rule in FEED else subjects)]
+    mine.sort(key=lambda row: [symbol, *subjects].index(row.subject))
     checks = []
     for rule, title in (CAUSES | OTHERS).items():
         found = [make_check(title, row, watched.last_run, is_late=is_late) for row in mine if row.rule == rule]

@@ -13,6 +13,7 @@ from lstm_ts.market.session import HOUR, MINUTE, Session
 from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.scoring.tables import percent
 
+FEED = ("data_stale", "data_quality")  # rules whose subject is the symbol, whichever model forecasts it
 MIN_BARS = 30  # for a usual move
 STUCK_HOURS = 2  # bars in a row at one price, at least: single hours of a quiet holiday are
 NEW_HOURS = 24  # whose spread is compared
