@@ -39,14 +39,7 @@ from lstm_ts.model.windows import find_origins
 from lstm_ts.registry.version import CHAMPION
 from lstm_ts.training.trainer import build_final_trainer, describe_run, read_losses
 
-TAKEN = (
-    *BASELINES,
-    "lightgbm",
-    "garch",
-    CHAMPION,
-    "from_scratch",
-    "from_previous",
-)  # names of the forecasts beside the model's
+TAKEN = {*BASELINES, CHAMPION, "lightgbm", "garch", "from_scratch", "from_previous"}  # forecasts beside a model's
 
 log = logging.getLogger(__name__)
 
