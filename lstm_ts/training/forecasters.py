@@ -70,7 +70,9 @@ def build_module(
     Raises    ConfigError: the network has the name of another forecast
     """
     if config.name in TAKEN:
-        raise ConfigError(f"Expected a network of another name than {', '.join(TAKEN)}, got {config.name}; rename it")
+        raise ConfigError(
+            f"Expected a network of another name than {', '.join(sorted(TAKEN))}, got {config.name}; rename it"
+        )
     data.setup()
     net = build_net(config, data.start_HQ, volatilities=data.volatilities)
     if start is not None:
