@@ -40,7 +40,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder = outputs / f"train/2026-01-04/09-30-00/{trial}"
         for name in (".hydra", "scores", "metrics"):
             (folder / name).mkdir(parents=True)
-        typed = ["+experiment=quickstart", f"optimisation.lr={rate}", "registry.uri=postgresql://me:s3cret@db/mlflow"]
+        typed = ["+experiment=quickstart", f"optimisation.lr={rate}", "registry.uri=postgresql://me:s3cret@db/registry"]
         OmegaConf.save(without_hydra(compose("train", *typed)), folder / ".hydra/config.yaml")
         OmegaConf.save(typed, folder / ".hydra/overrides.yaml")
         scores = compute_scores(make_record(n=60 + trial, horizon=6))
@@ -162,7 +162,7 @@ def test_runs_beside_each_other_tell_what_they_differ_in_and_how_they_went(runs:
 
 
 def test_a_password_that_was_typed_is_shown_and_found_nowhere(runs: list[Run]) -> None:
-    assert "registry.uri=postgresql://***@db/mlflow" in details(runs[0], runs, STORE)
+    assert "registry.uri=postgresql://***@db/registry" in details(runs[0], runs, STORE)
     assert not matches(runs[0], "s3cret", BERLIN)
 
 

@@ -203,7 +203,7 @@ def test_two_versions_forecast_the_same_hours_and_hours_they_have_seen_are_said(
     narrow: Page, folder: Path, hourly_bars: pl.DataFrame
 ) -> None:
     compare(narrow, 1, 2, weeks=4)
-    told = narrow.get_by_text("Both forecast the same")
+    told = narrow.get_by_text("Each step is tested")
     span = Span(hourly_bars["ts"][-1] + HOUR - timedelta(weeks=4), None)
     one, other = (evaluate(load_forecaster(folder / name), hourly_bars, span) for name in ("model", "scored"))
     expected = compare_records(one, other)

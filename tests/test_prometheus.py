@@ -46,6 +46,7 @@ UNTOLD = {"regime"}  # severity: none
 BESIDES = {"ledger_away", "registry_away", "challenger_guardrail"}  # told without a rule of the product
 SOON_S, GENEROUS_S = 30, 60
 WORDS = {"route", "le", "outcome", "over", "process"}  # labels whose values are ours
+LOOKS = timedelta(minutes=2)  # between two
 QUIET_S = 2  # longer than Alertmanager waits for others
 INCIDENTS = {
     "LstmTsConceptDrift": "concept_drift",
@@ -227,8 +228,8 @@ def tell(folder: Path, now: datetime, rule: str, health: Health) -> None:
     """Have the ledger know what was found."""
     alerts: Alerts = construct(compose("alerts").alerts)
     with opened(folder) as ledger:
-        for _ in range(2):  # memory takes two of each
-            report(ledger, alerts, [Finding(rule, "it", health, "It is so.", "df -h")], now=now)
+        for look in range(2):  # memory takes two of each
+            report(ledger, alerts, [Finding(rule, "it", health, "It is so.", "df -h")], now=now + look * LOOKS)
 
 
 def parse(text: str) -> list[Sample]:
