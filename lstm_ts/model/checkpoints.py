@@ -41,7 +41,9 @@ def find_checkpoint(ckpt_path: str | None, outputs: Path, run: Sequence[str]) ->
     for path in found:
         if _read_run(path) == run:
             return path
-    others = ", ".join(text for text in _read_run(found[0]) if text not in run) or "an older version, or fewer settings"
+    newest = _read_run(found[0])
+    others = ", ".join(text for text in newest if text not in run)
+    others = others or ("fewer settings" if newest else "an older version, or a damaged one")
     raise ConfigError(
         f"Expected ckpt_path={ckpt_path} with a run of these settings and bars, got one of {others}; "
         f"configure that, or leave ckpt_path out"
