@@ -156,17 +156,30 @@ def scan_file(
     stamps_N = _within(stamps_N, isolated, span)
     stamps_N = at_whole_minutes(stamps_N, path, at_close=at_close) if not opened.ticks else stamps_N
     last = int(stamps_N[-1]) if len(stamps_N) else 0
-    spacing = MINUTE_US
-    if len(stamps_N) and not opened.ticks:
-        named = next(iter(map(parse_period, opened.periods)), None)
-        spacing = choose_spacing(stamps_N, path, named, lambda: before[0] if before else stored(stamps_N), opened.notes)
-        check_joined(_within(in_order_R[~wrong_R], isolated, span), spacing, path)
+    joined_R = _within(in_order_R[~wrong_R], isolated, span)
+    spacing = _find_spacing(stamps_N, joined_R, opened, path, lambda: before[0] if before else stored(stamps_N))
     shift = spacing if at_close else 0
     opened.notes.extend(repeated.notes(path))
     parts = (path, spool, repeated, opened.ticks, spacing, last - shift, span, now, opened.notes, isolated, shift)
     volumes = any(traded for traded, _ in kinds) or not any(moves for _, moves in kinds)
     file = ScannedFile(*parts, volumes, out_of_order=out_of_order)
     return replace(file, spikes=_find_spikes(file)) if prices.broken and not keep_spikes else file
+
+
+def _find_spacing(
+    stamps_N: Times, joined_R: Times, opened: Chunks, path: Path, elsewhere: Callable[[], int | None]
+) -> int:
+    """Return the spacing of bars, or a minute of ticks.    Raises    UnknownFormat: bars of several spacings
+
+    joined_R    stamps in the order of the file
+    elsewhere   returns the spacing of the bars beside these
+    """
+    if opened.ticks or not len(stamps_N):
+        return MINUTE_US
+    named = next(iter(map(parse_period, opened.periods)), None)
+    spacing = choose_spacing(stamps_N, path, named, elsewhere, opened.notes)
+    check_joined(joined_R, spacing, path)
+    return spacing
 
 
 def _find_spikes(file: ScannedFile) -> Spikes | None:
