@@ -96,7 +96,9 @@ def main(cfg: DictConfig) -> None:
     span = Span.given(start, utc(cfg.span.end), forecaster)
     folder = run_folder() / "scores"
     if folder.exists():
-        raise ConfigError(f"Expected a run folder of its own, got {run_folder()}, which another run has; run it again")
+        raise ConfigError(
+            f"Expected a run folder of its own, got {run_folder()}, which another run has; set another hydra.run.dir"
+        )
     score(forecaster, bars.hourly_bars, span, source=bars.source, extra=extra, folder=folder,
           model=model_folder(cfg))  # fmt: skip
 

@@ -33,9 +33,10 @@ def main(cfg: DictConfig) -> float:
     spans = find_test_spans(cfg, data)
     start = load_start(cfg, data) if cfg.warm_start else None
     checkpoint = find_checkpoint(cfg.ckpt_path, Path(cfg.paths.outputs) / "train", describe_run(cfg, data))
-    folder = checkpoint.parents[1] if checkpoint and cfg.ckpt_path == "last" else run_folder()
+    resumed = checkpoint.parents[1] if checkpoint and cfg.ckpt_path == "last" else None
+    folder = resumed or run_folder()
     trainer = build_trainer(cfg, folder)
-    if folder == run_folder() and trainer.is_global_zero:  # other processes of this run have the same folder
+    if not resumed and trainer.is_global_zero:  # other processes of this run have the same folder
         create_run_folder(folder)
     try:
         fitted = fit(cfg, data, trainer, ckpt_path=checkpoint, start=start)

@@ -132,8 +132,12 @@ def test_without_a_whole_horizon_after_test_from_the_validation_is_scored_and_no
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
-    [("trainer.max_epochs=6",), ("trainer.max_epochs=5", "optimisation.lr=0.3")],
-    ids=["the best epoch still to come", "the best epoch already past"],
+    [
+        ("trainer.max_epochs=6",),
+        ("trainer.max_epochs=5", "optimisation.lr=0.3"),
+        ("trainer.max_epochs=5", "hydra.run.dir=${paths.outputs}/train/mine"),
+    ],
+    ids=["the best epoch still to come", "the best epoch already past", "in a folder of the user's"],
 )
 def test_an_interrupted_run_goes_on_to_the_same_model(stored: Path, tmp_path: Path, settings: tuple[str, ...]) -> None:
     """Killed after its first epoch, resumed with `ckpt_path=last`, against one that was left alone."""
@@ -146,6 +150,16 @@ def test_an_interrupted_run_goes_on_to_the_same_model(stored: Path, tmp_path: Pa
     assert not list((tmp_path / "cut").rglob("model")), "the run was over before it could be killed"
     resumed = Path(succeed("train", tmp_path / "cut", *settings, "ckpt_path=last")[-1])
     assert (resumed / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+def test_runs_started_together_have_a_folder_each(stored: Path, tmp_path: Path) -> None:
+    paths = (f"paths.data={stored}/data", f"paths.outputs={tmp_path}/outputs")
+    command = python("-m", "lstm_ts.train", *TINY, *paths)
+    with child(command) as one, child(command) as two, child(command) as three:
+        codes = [process.wait(WAIT_S) for process in (one, two, three)]
+    assert codes == [0, 0, 0]
+    assert len(list(tmp_path.rglob("model/manifest.json"))) == 3
 
 
 @pytest.mark.slow

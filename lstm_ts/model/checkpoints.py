@@ -13,12 +13,12 @@ RUN = "run"  # among the hyperparameters of a checkpoint
 
 
 def create_run_folder(folder: Path) -> Path:
-    """Raises    ConfigError: another run, perhaps started in the same second, has the folder"""
+    """Raises    ConfigError: another run has the folder, such as one with the same `hydra.run.dir`"""
     try:
         (folder / "checkpoints").mkdir(parents=True)
     except FileExistsError:
         raise ConfigError(
-            f"Expected a run folder of its own, got {folder}, which another run has; run it again"
+            f"Expected a run folder of its own, got {folder}, which another run has; set another hydra.run.dir"
         ) from None
     return folder
 
