@@ -6,7 +6,7 @@ NZD/USD and Brent (`h1/<symbol>_h1_2018_2022.parquet`). With the commands of doc
 minutes   trained before 2015 and scored on it, seeds 0 to 2, LightGBM beside the first; then refitted every quarter
           from 2013 to 2015
 hours     trained before 2021 and scored on 2021 and 2022, seeds 0 to 2: one network for all; and silver alone, by the
-          default, without final epochs
+          default, without final epochs; then one network for all refitted every quarter of these two years
 
 OVERRIDEs go to every training; with logger=wandb, Weights & Biases gets the same.
 """
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,9 @@ def read_scores(path: str | Path) -> dict[str, Any]:
 
 
 def show(name: str, scores: dict[str, Any]) -> None:
-    """Loss in bps, and that of each baseline with the skill over it and its p; coverage by year and hour of day."""
+    """Loss in bps, and that of each baseline with the skill over it and its p; one hour ahead, by year, hour of day and
+    volatility tercile, the loss, the skill over the best baseline and the coverage of the 80 % interval.
+    """
     print(f"\n{name}: {scores['symbol']}, {scores['span'][0]} to {scores['span'][1]}, {scores['n']:,} origins")
     for step in STEPS:
         horizon = scores["horizons"][step]
@@ -51,9 +53,16 @@ def show(name: str, scores: dict[str, Any]) -> None:
             cells.append(f"{other} {values['pinball_bps']:.3f} ({skill:+.2f} %, p {p:.1g})")
         print(f"  {step:>2} h  {'  '.join(cells)}")
     for group in ("by_year", "by_hour_of_day", "by_volatility_tercile"):
-        covered = [f"{label} {100 * steps['1']['coverage']['0.8']:.0f}" for label, steps in scores[group].items()]
-        print(f"   1 h  80 % interval covers {group}:", "  ".join(covered))
+        print(f"   1 h  {group}, loss (skill, coverage):", "  ".join(describe_groups(scores, group)))
     sys.stdout.flush()
+
+
+def describe_groups(scores: dict[str, Any], group: str) -> Iterator[str]:
+    best = scores["horizons"]["1"]["best"]
+    for label, steps in scores[group].items():
+        step = steps["1"]
+        skill, covered = 100 * step["skill"][best], 100 * step["coverage"]["0.8"]
+        yield f"{label} {step['pinball_bps']:.3f} ({skill:+.1f} %, {covered:.0f} %)"
 
 
 def train(name: str, paths: Sequence[str], *overrides: str) -> Path:
@@ -84,6 +93,10 @@ def score_hours(data: Path, folder: Path, overrides: Sequence[str]) -> None:
         for symbol in SYMBOLS[1:]:
             show(f"pooled, seed {seed}", read_scores(model.parent / "scores" / symbol / "scores.json"))
         train(f"alone, seed {seed}", paths, *HOURS, f"seed={seed}", *overrides)
+    walk = ("+experiment=pooled", "walk.start=2021-01-01", "walk.end=2023-01-01", "starts=[scratch]")
+    first = Path(run("backtest", *walk, *paths, *overrides))
+    for path in (first, *(first.parents[1] / symbol / "scores" / first.name for symbol in SYMBOLS[1:])):
+        show("pooled, refitted every quarter", read_scores(path))
 
 
 def main(data: str, *overrides: str) -> None:
