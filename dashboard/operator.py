@@ -46,6 +46,11 @@ def operator_of(password: str) -> Operator:
     return Operator(password)
 
 
+def actor() -> str:
+    """Return who acts, as the ledger names them."""
+    return f"dashboard ({pn.state.user})" if pn.state.user else "dashboard"
+
+
 def visitor_address() -> str:
     context: Any = pn.state.curdoc.session_context if pn.state.curdoc else None
     return context.request.remote_ip if context else ""

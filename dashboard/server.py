@@ -25,7 +25,7 @@ if __name__ == "__main__":
     check_arguments("dashboard")  # before what is slow to import
 
 import panel as pn
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from panel.auth import AUTH_PROVIDERS
 from panel.pane import HTML
 from panel.template import Template
@@ -156,11 +156,8 @@ def check(cfg: DictConfig) -> None:
                 f"leave out https:// and what follows the port"
             )
     for name in ("threads", "poll_s", "service.timeout_s", *(f"upload.{limit}" for limit in cfg.upload)):
-        node: Any = cfg
-        for part in name.split("."):
-            node = node[part]
-        if node <= 0:
-            raise ConfigError(f"Expected {name} above 0, got {node}")
+        if (value := OmegaConf.select(cfg, name)) <= 0:
+            raise ConfigError(f"Expected {name} above 0, got {value}")
 
 
 def under_panel_serve() -> Template | HTML:

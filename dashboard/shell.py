@@ -17,6 +17,8 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import panel as pn
 from panel.template import Template
+from panel.theme import Native
+from panel.theme.base import Inherit
 from panel.viewable import Viewable
 
 from dashboard.client import Client
@@ -28,11 +30,16 @@ from dashboard.settings import DashboardSettings
 from dashboard.ui.blocks import problem, waiting
 from dashboard.ui.loading import error_boundary
 from dashboard.ui.page_context import PageContext
-from dashboard.ui.theme import Theme
 
 HERE = Path(__file__).parent
 TEMPLATE, CSS = ((HERE / "ui" / name).read_text() for name in ("page.html", "page.css"))
 JS = "".join((HERE / name).read_text() for name in ("forecast/bar_table.js", "ui/sorting.js", "ui/typing.js"))
+
+
+class Theme(Native):
+    """Style of Panel's widgets: readable in both themes, and the same on every page."""
+
+    modifiers = {Viewable: {"stylesheets": [Inherit, (HERE / "ui" / "widgets.css").read_text()]}}  # noqa: RUF012
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,14 @@ from dashboard.client import Client
 from dashboard.models import page as models
 from dashboard.models.model_comparison import choose_pair
 from dashboard.models.model_comparison import why_not as comparison_why
-from dashboard.models.promotion_panel import OFF, PromotionPanel, can_assign
+from dashboard.models.promotion_panel import PromotionPanel, can_assign
 from dashboard.models.promotion_panel import why_not as promotion_why
 from dashboard.models.registry_client import RegistryClient
 from dashboard.models.timeline import marks, step_line
 from dashboard.models.version_tables import difference_words
 from dashboard.operator import NotAllowed, Operator
 from dashboard.server import read_settings
+from dashboard.ui.confirmation import OFF
 from dashboard.ui.page_context import PageContext
 from lstm_ts.errors import RegistryError
 from lstm_ts.ledger.rows import AliasChange
@@ -238,7 +239,8 @@ def test_without_a_registry_a_version_or_a_password_the_page_says_what_to_do(
         models.page(visit_of(empty))
     registered = RegistryClient(f"sqlite:///{folder}/mlflow.db", f"sqlite:///{folder}/ledger.db")
     told = PromotionPanel(context, registered, "XAGUSD", lambda: None).view
-    assert [each.object for each in told] == [OFF.format(context.settings.typed_paths)]
+    command = f"registry action=promote{context.settings.typed_paths}"
+    assert [each.object for each in told] == [OFF.format("promotes or rolls back", command)]
 
 
 def visit_of(folder: Path) -> PageContext:
@@ -259,13 +261,13 @@ def test_a_move_is_refused_once_the_alias_is_elsewhere(folder: Path, empty: Path
         assert (back.current, back.to) == (2, 1)
         promote(registry, 3)
         with pytest.raises(RegistryError, match="was moved meanwhile and is version 3 now"):
-            registered.move("XAGUSD", back, reason="late", user=None)
+            registered.move("XAGUSD", back, actor="dashboard", reason="late")
         now = registered.rollback_of("XAGUSD")
         assert now is not None
 
         def confirm(_: int) -> bool:
             try:
-                registered.move("XAGUSD", now, reason="in time", user="me")
+                registered.move("XAGUSD", now, actor="dashboard (me)", reason="in time")
             except RegistryError:
                 return False
             return True

@@ -99,7 +99,7 @@ def rows_of(page: Page, name: str) -> Locator:
 
 
 def confirm(page: Page, *, reason: str, password: str) -> None:
-    page.get_by_label("Reason for it, which is kept").fill(reason)
+    page.get_by_label("Reason, which is kept").fill(reason)
     page.get_by_label("Operator password").fill(password)
     page.get_by_role("button", name="Confirm").click()
 

@@ -125,9 +125,9 @@ def test_a_time_is_told_once_where_the_browser_is_in_utc(forecast: ForecastReply
 
 
 def test_flags_and_provenance_are_sentences(forecast: ForecastReply) -> None:
-    assert "<li>Stale input: 2 session hours</li>" in warnings(forecast)
+    assert "<li>Stale input: 2 session hours</li>" in warnings(forecast, past=False)
     assert "version 3 of XAGUSD (champion), trained until 2025-12-01" in trust(forecast)
-    assert warnings(forecast.model_copy(update={"flags": []})) == ""
+    assert warnings(forecast.model_copy(update={"flags": []}), past=False) == ""
 
 
 def test_a_flag_of_another_price_level_is_shown_for_hours_of_any_age(forecast: ForecastReply) -> None:
@@ -165,7 +165,7 @@ def test_a_time_of_another_year_than_this_one_carries_it() -> None:
 
 def test_the_age_of_hours_that_someone_chose_is_no_warning(forecast: ForecastReply) -> None:
     old = forecast.model_copy(update={"flags": ["stale input: the last bar is 23 days old", "missing hours: 1"]})
-    assert "<li>Stale input: the last bar is 23 days old</li>" in warnings(old)
+    assert "<li>Stale input: the last bar is 23 days old</li>" in warnings(old, past=False)
     assert "23 days" not in warnings(old, past=True)
     assert "<li>Missing hours: 1</li>" in warnings(old, past=True)
 

@@ -7,17 +7,10 @@ from html import escape
 from typing import Any
 
 import polars as pl
-from bokeh.models import (
-    ColumnDataSource,
-    DatetimeTicker,
-    DatetimeTickFormatter,
-    HoverTool,
-    NumeralTickFormatter,
-    Range1d,
-)
+from bokeh.models import ColumnDataSource, HoverTool, NumeralTickFormatter, Range1d
 
 from dashboard.ui.blocks import PURPLE, legend, table
-from dashboard.ui.views import Shade, plain_figure
+from dashboard.ui.views import Shade, date_axis, plain_figure
 from lstm_ts.market.bars import PRICES
 from lstm_ts.market.completeness import State, count_within
 from lstm_ts.market.prices import Quote, price_format
@@ -94,8 +87,7 @@ class MonthChart:
         plot.y_range = Range1d(start=0, end=115)
         plot.yaxis.ticker = [0, 50, 100]
         plot.yaxis.formatter, plot.yaxis.axis_label = NumeralTickFormatter(format="0"), "% of minutes"
-        plot.xaxis.ticker = DatetimeTicker(desired_num_ticks=5)
-        plot.xaxis.formatter = DatetimeTickFormatter(days="%d %b\n%Y", months="%b\n%Y", years="%Y")
+        date_axis(plot)
 
     def mark(self, month: str) -> None:
         at = list(self._months.data["month"]).index(month)

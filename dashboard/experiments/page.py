@@ -14,7 +14,7 @@ from dashboard.experiments.comparison import MOST, comparison_table, curves_lege
 from dashboard.experiments.runs import Run, differing, read_runs
 from dashboard.experiments.scatter import HEIGHT, RunScore, Scatter, scores_of
 from dashboard.experiments.scoreboard import details, groups, label, listing, matches, spans_of
-from dashboard.ui.blocks import Choice, chart, html
+from dashboard.ui.blocks import Choice, chart, html, kept
 from dashboard.ui.page_context import PageContext
 from dashboard.ui.views import shade
 
@@ -156,9 +156,8 @@ class Experiments:
 
     def _offer(self, select: Choice, options: dict[str, str]) -> None:
         """Set the options; keep the chosen value if it is one of them, else choose the first."""
-        value = select.value if select.value in options.values() else next(iter(options.values()), None)
         self._offering = True
-        select.param.update(options=options, value=value)
+        select.param.update(options=options, value=kept(select, options))
         self._offering = False
 
     def _offer_several(self, options: dict[str, str]) -> None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -49,14 +50,11 @@ def _skill(horizon: HorizonScores) -> float:
 def _at(
     step: str, words: str, of: Callable[[HorizonScores], float], baseline: Callable[[HorizonScores], float]
 ) -> RunScore:
-    def read(take: Callable[[HorizonScores], float]) -> Callable[[Run], float | None]:
-        def taken(run: Run) -> float | None:
-            value = take(run.horizons[step]) if step in run.horizons else math.nan
-            return value if math.isfinite(value) else None
+    def read(run: Run, take: Callable[[HorizonScores], float]) -> float | None:
+        value = take(run.horizons[step]) if step in run.horizons else math.nan
+        return value if math.isfinite(value) else None
 
-        return taken
-
-    return RunScore(f"{step_name(int(step))}: {words}", read(of), read(baseline))
+    return RunScore(f"{step_name(int(step))}: {words}", partial(read, take=of), partial(read, take=baseline))
 
 
 class Scatter:

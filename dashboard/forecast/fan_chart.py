@@ -40,13 +40,11 @@ class FanChart:
     `show`, `show_past` and `mark` redraw it in place, and must be called where the document may be changed.
     """
 
-    def __init__(
-        self, session: Session, zone: ZoneInfo, *, dark: bool, choose: Callable[[int], None], height: int = 380
-    ) -> None:
+    def __init__(self, session: Session, zone: ZoneInfo, *, dark: bool, choose: Callable[[int], None]) -> None:
         """choose   called with the step that is clicked"""
         self._session, self._colours, self._choose = session, shade(dark), choose
         self._steps = 0
-        self.plot = plot = plain_figure(self._colours, height=height)
+        self.plot = plot = plain_figure(self._colours, height=380)
         plot.name, plot.window_axis, plot.y_range = "fan", "x", DataRange1d(range_padding=0.08)
         self._candles, self._fan, self._path, self._after = (
             ColumnDataSource({name: [] for name in names})

@@ -131,9 +131,9 @@ class Result:
 
         def draw() -> None:
             if self._answer:
-                told = figures(self._answer.forecast, self._step, self._context.zone, clock.now(), past=self._is_past)
-                if told != self._figures.object:
-                    self._figures.object = told
+                self._figures.object = figures(
+                    self._answer.forecast, self._step, self._context.zone, clock.now(), past=self._is_past
+                )
 
         pn.state.execute(draw)
 

@@ -54,6 +54,7 @@ class Upload:
         self._dates = Choice(name="Dates such as 07/01/2025", options=DATE_ORDERS, width=200, **look)
         self._decimal = Choice(name="Decimal sign of prices", options=DECIMAL_SIGNS, width=180, **look)
         self._stamps = Choice(name="Bars are stamped when they", options=[*STAMPS], width=220, **look)
+        self._choices = self._zone, self._dates, self._decimal, self._stamps
         self._origin = Choice(name="Forecast made at", options={}, width=350, **look)
         self._progress = pn.indicators.Progress(value=0, max=100, sizing_mode="stretch_width", visible=False)
         self._says = html(
@@ -67,12 +68,12 @@ class Upload:
         self._picture = pn.Column(picture, sizing_mode="stretch_width", margin=0, visible=False)
         self.view = pn.Column(
             self._drop, self._progress, self._says,
-            pn.FlexBox(self._zone, self._dates, self._decimal, self._stamps, self._origin), self._picture,
+            pn.FlexBox(*self._choices, self._origin), self._picture,
             self._result.view, sizing_mode="stretch_width", margin=0,
         )  # fmt: skip
         self._drop.param.watch(lambda _: self._on_state_change(), "state")
         self._drop.param.watch(lambda event: setattr(self._progress, "value", event.new), "percent")
-        for choice in (self._zone, self._dates, self._decimal, self._stamps):
+        for choice in self._choices:
             choice.param.watch(lambda _: self._read(), "value")
         self._origin.param.watch(lambda _: self._ask(), "value")
         pn.state.on_session_destroyed(lambda _: self._drop.clean())
@@ -107,7 +108,7 @@ class Upload:
             self._read()
         elif state == GONE:
             self._says.object = ""
-            for choice in (self._zone, self._dates, self._decimal, self._stamps):
+            for choice in self._choices:
                 choice.disabled = True
 
     def _clear(self) -> None:

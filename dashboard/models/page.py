@@ -49,7 +49,7 @@ class Models:
         """Read and draw everything again; the chosen version is kept.    Raises    RegistryError, LedgerError"""
         registered, zone = self._registered, self._context.zone
         self._versions = versions = registered.versions(self._name)
-        listed = [(version, registered.metrics(version)) for version in versions[:LISTED]]
+        listed = [(version, registered.registry.metrics(version)) for version in versions[:LISTED]]
         older = f'<p class="quiet">{len(versions) - LISTED} older ones can be chosen below.</p>'
         history = registered.history(self._name)
         chosen = self._chosen or versions[0].number
@@ -76,24 +76,23 @@ class Models:
         return chart(plot)
 
     def _load_chosen(self) -> None:
-        if self._version.value == self._chosen:  # set by `load`
-            return
         with self._choosing:  # or the version that is read longest would be shown, not the one chosen last
             self._choose(self._version.value)
 
     def _choose(self, number: int) -> None:
-        if number == self._chosen:
+        if number == self._chosen:  # set by `load`
             return
         self._chosen = number
         version = next(each for each in self._versions if each.number == number)
         self._set_about('<p class="quiet">Reading the version…</p>')  # not what is known of another one
         with asking(self._about, lambda text: self._set_about(alert(text))):
             self._moves.aim(version, self._versions)
-            details = self._registered.details(version)
+            registry = self._registered.registry
+            gate, forecaster = registry.read_gate(version), registry.load(version)
             self._set_about(
-                facts(version, details.forecaster, details.gate, self._context.zone)
-                + checks_table(version, details.gate)
-                + scores_table(version, details.forecaster.scores)
+                facts(version, forecaster, gate, self._context.zone)
+                + checks_table(version, gate)
+                + scores_table(version, forecaster.scores)
             )
 
     def _set_about(self, text: str) -> None:
@@ -103,7 +102,7 @@ class Models:
 def page(context: PageContext) -> Viewable:
     settings = context.settings
     registered = registered_at(settings.registry_uri, settings.ledger_url)
-    names = registered.names()
+    names = registered.registry.names()
     if not names:
         raise RegistryError(NO_VERSION.format(settings.name, settings.command("retrain", settings.name)))
     first = settings.name if settings.name in names else names[0]

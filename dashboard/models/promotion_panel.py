@@ -8,16 +8,11 @@ import panel as pn
 
 from dashboard.models.registry_client import Move, RegistryClient
 from dashboard.models.version_tables import NONE, verdict
+from dashboard.operator import actor
 from dashboard.ui.blocks import html
-from dashboard.ui.confirmation import Confirmation
+from dashboard.ui.confirmation import OFF, Confirmation
 from dashboard.ui.page_context import PageContext
 from lstm_ts.registry.version import ALIASES, CHALLENGER, CHAMPION, PROMOTE, ROLLBACK, Version
-
-OFF = (
-    '<p class="quiet">Nobody promotes or rolls back here: no operator password is set. To switch it on, set '
-    "<code>LSTM_TS_OPERATOR_PASSWORD</code> and start the dashboard again; "
-    "<code>python -m lstm_ts.registry action=promote{}</code> does the same on a command line.</p>"
-)
 
 
 class PromotionPanel:
@@ -32,8 +27,9 @@ class PromotionPanel:
             button.on_click(partial(self._ask, key))
         self._why = html()
         self._is_on = bool(context.settings.operator_password)
-        self._confirmation = Confirmation(context.settings.operator_password, moved, reason="Reason, which is kept")
-        off = html(OFF.format(escape(context.settings.typed_paths)))
+        self._confirmation = Confirmation(context.settings.operator_password, moved)
+        command = f"registry action=promote{escape(context.settings.typed_paths)}"
+        off = html(OFF.format("promotes or rolls back", command))
         shown = [pn.FlexBox(*self._buttons.values()), self._why, self._confirmation.view] if self._is_on else [off]
         self.view = pn.Column(*shown, sizing_mode="stretch_width", margin=0)
 
@@ -67,7 +63,7 @@ class PromotionPanel:
             self._confirmation.ask("", None)
 
     def _move(self, wanted: Move, reason: str) -> str:
-        self._registered.move(self._name, wanted, reason=reason, user=pn.state.user)
+        self._registered.move(self._name, wanted, actor=actor(), reason=reason)
         return done(self._name, wanted)
 
 

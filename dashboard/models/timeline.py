@@ -4,19 +4,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from bokeh.models import (
-    BasicTicker,
-    ColumnDataSource,
-    DataRange1d,
-    DatetimeTicker,
-    DatetimeTickFormatter,
-    HoverTool,
-    NumeralTickFormatter,
-)
+from bokeh.models import BasicTicker, ColumnDataSource, DataRange1d, HoverTool, NumeralTickFormatter
 from bokeh.plotting import figure
 
 from dashboard.models.version_tables import ACTIONS, FOUND, NONE, stamp
-from dashboard.ui.views import plain_figure, shade
+from dashboard.ui.views import date_axis, plain_figure, shade
 from lstm_ts.ledger.rows import AliasChange
 from lstm_ts.registry.version import PROMOTE, ROLLBACK
 
@@ -60,9 +52,7 @@ def _height(version: int | None) -> float:
 def timeline(changes: Sequence[AliasChange], now: datetime, zone: ZoneInfo, *, dark: bool) -> figure:
     colours = shade(dark)
     plot = plain_figure(colours, height=HEIGHT)
-    plot.xaxis.ticker = DatetimeTicker(num_minor_ticks=0, desired_num_ticks=5)
-    plot.xaxis.formatter = DatetimeTickFormatter(seconds="%H:%M:%S", minsec="%H:%M:%S", minutes="%H:%M",
-        hourmin="%H:%M", hours="%d %b\n%H:%M", days="%d %b\n%Y", months="%b\n%Y", years="%Y")  # fmt: skip
+    date_axis(plot)
     plot.yaxis.ticker, plot.yaxis.formatter = BasicTicker(min_interval=1, num_minor_ticks=0), NumeralTickFormatter()
     plot.xaxis.axis_label, plot.yaxis.axis_label = zone.key, "Version"
     plot.y_range = DataRange1d(range_padding=0.5, range_padding_units="absolute")

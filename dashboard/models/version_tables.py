@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from dashboard.ui.blocks import table
+from dashboard.ui.blocks import prose, table
 from lstm_ts.ledger.rows import AliasChange
 from lstm_ts.model.forecaster import Forecaster
 from lstm_ts.registry.version import PROMOTE, ROLLBACK, Version, describe_best_skill, describe_verdict
@@ -94,14 +94,10 @@ def checks_table(version: Version, gate: Mapping[str, Any]) -> str:
     """Return a table of the gate's checks: failed ones first, then those that the data cannot decide."""
     order = (False, None, True)
     checks = sorted(gate.get("checks", ()), key=lambda check: order.index(check["passed"]))
-    rows = [(f"{PASSED[c['passed']]}<br><small>{escape(c['name'])}</small>", _prose(c["reason"])) for c in checks]
+    rows = [(f"{PASSED[c['passed']]}<br><small>{escape(c['name'])}</small>", prose(c["reason"])) for c in checks]
     if not rows:
         return '<p class="quiet">No check of the gate is written down for this version.</p>'
     return table(f"What the gate checked of version {version.number}", ("Check", "Why"), rows, text=(1,))
-
-
-def _prose(text: str) -> str:
-    return f'<div class="prose">{escape(text)}</div>'
 
 
 def scores_table(version: Version, scores: Mapping[str, Any]) -> str:
@@ -144,7 +140,7 @@ def history_table(changes: Sequence[AliasChange], zone: ZoneInfo) -> str:
             ACTIONS.get(change.action, FOUND),
             f"{change.from_version or NONE} → {change.to_version or NONE}",
             escape(change.actor),
-            _prose(change.reason),
+            prose(change.reason),
         )
         for change in changes
     ]

@@ -7,7 +7,7 @@ from html import escape
 from zoneinfo import ZoneInfo
 
 from dashboard.monitoring.watched import Watched
-from dashboard.ui.blocks import table
+from dashboard.ui.blocks import prose, table
 from dashboard.ui.text import short
 from lstm_ts.ledger.monitor_rows import FindingRow
 from lstm_ts.monitoring.feed import FEED
@@ -99,7 +99,7 @@ def checks_table(caption: str, checks: Sequence[ShownFinding], zone: ZoneInfo) -
     rows = [
         (
             name_cell(check),
-            f'<div class="prose">{escape(check.sentence)}<br><small>{escape(check.command)}</small></div>',
+            prose(check.sentence, check.command),
             short(check.since, zone) if check.since else "-",
         )
         for check in checks

@@ -5,7 +5,7 @@ from html import escape
 from zoneinfo import ZoneInfo
 
 from dashboard.monitoring.watched import Alarms
-from dashboard.ui.blocks import table
+from dashboard.ui.blocks import prose, table
 from dashboard.ui.text import short
 from lstm_ts.ledger.alert_rows import DeliveryRow, IncidentRow, SilenceRow
 from lstm_ts.monitoring.alerts import Severity
@@ -41,7 +41,7 @@ def incidents_table(caption: str, rows: Sequence[IncidentRow], alarms: Alarms, z
         (
             f'<div class="name">{escape(describe_scope(row))}<br>'
             f"<small>{row.number}, {escape(row.severity)}</small></div>",
-            f'<div class="prose">{escape(row.sentence)}<br><small>{escape(row.command)}</small></div>',
+            prose(row.sentence, row.command),
             since_words(row, zone),
             receivers_html(row, alarms, zone),
         )
@@ -78,7 +78,7 @@ def silences_table(silences: Sequence[SilenceRow], zone: ZoneInfo) -> str:
             escape(describe_scope(row)),
             short(row.until, zone),
             escape(row.actor),
-            f'<div class="prose">{escape(row.reason)}</div>',
+            prose(row.reason),
         )
         for row in silences
     ]

@@ -9,19 +9,12 @@ from datetime import datetime
 from html import escape
 
 import numpy as np
-from bokeh.models import (
-    ColumnDataSource,
-    DataRange1d,
-    DatetimeTicker,
-    DatetimeTickFormatter,
-    HoverTool,
-    NumeralTickFormatter,
-)
+from bokeh.models import ColumnDataSource, DataRange1d, HoverTool, NumeralTickFormatter
 from bokeh.plotting import figure
 
 from dashboard.ui.blocks import legend
 from dashboard.ui.text import proof_words
-from dashboard.ui.views import Shade, plain_figure
+from dashboard.ui.views import Shade, date_axis, plain_figure
 from lstm_ts.ledger.monitor_rows import DailyScore
 from lstm_ts.monitoring.confidence import DailyLosses, LiveSkill, SkillSettings, describe_confidence, estimate_skill
 from lstm_ts.monitoring.live_skill import list_losses
@@ -75,8 +68,7 @@ def skill_chart(lines: Sequence[tuple[str, Sequence[tuple[np.datetime64, LiveSki
     plot = plain_figure(colours, height=260)
     plot.name, plot.y_range = "skill", DataRange1d(range_padding=0.1)
     plot.yaxis.formatter, plot.yaxis.axis_label = NumeralTickFormatter(format="+0.[0]"), "Skill, %"
-    plot.xaxis.ticker = DatetimeTicker(desired_num_ticks=5)
-    plot.xaxis.formatter = DatetimeTickFormatter(hours="%d %b\n%H:%M", days="%d %b\n%Y", months="%b\n%Y", years="%Y")
+    date_axis(plot)
     plot.hspan(y=[0], line_color=colours.ink, line_dash="dotted", line_width=1)
     for (baseline, points), colour in zip(lines, (colours.rising, colours.falling), strict=False):
         source = ColumnDataSource(skill_columns(points))

@@ -1,6 +1,6 @@
 """The monitoring page: alerts of all models, one model's past, and the health of service and data."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from threading import Lock
 
 import panel as pn
@@ -11,9 +11,10 @@ from dashboard.monitoring.model_view import ModelView
 from dashboard.monitoring.service import data_view, service_view
 from dashboard.monitoring.silence_panel import SilencePanel
 from dashboard.monitoring.watched import Alarms, WatchedLedger, watched_at
-from dashboard.ui.blocks import Choice, alert, html, set_html, set_options, waiting
-from dashboard.ui.loading import Coalesced, asking, error_boundary
+from dashboard.ui.blocks import Choice, alert, html, set_html, set_options
+from dashboard.ui.loading import error_boundary
 from dashboard.ui.page_context import PageContext
+from dashboard.ui.selected_view import SelectedView
 from lstm_ts import clock
 from lstm_ts.ledger.alert_rows import Heartbeat
 
@@ -57,15 +58,12 @@ class LedgerViews:
         self.alerts = AlertsView(context, ledger)
         self._name = Choice(label="Model", width=200, margin=(12, 0, 4, 0))
         self._models: dict[str, ModelView] = {}
-        self._place = pn.Column(sizing_mode="stretch_width", margin=0, min_height=560)
-        self.view = pn.Column(
-            html("<h2>Alerts</h2>"), self.alerts.view, self._name, self._place, sizing_mode="stretch_width", margin=0
-        )
         names = self._list_names()
         set_options(self._name, {name: name for name in names}, names[0])
-        self._show_model()
-        show_chosen = Coalesced(self._show_model)
-        self._name.param.watch(lambda _: self._change(show_chosen), "value")
+        selected = SelectedView(self._make, self._name, min_height=560)
+        self.view = pn.Column(
+            html("<h2>Alerts</h2>"), self.alerts.view, self._name, selected.view, sizing_mode="stretch_width", margin=0
+        )
 
     def load(self) -> None:
         """Raises    LedgerError"""
@@ -80,22 +78,11 @@ class LedgerViews:
         """Return the registered names; the configured one comes first, even if it was never watched."""
         return list(dict.fromkeys([self._context.settings.name, *self._ledger.names()]))
 
-    def _change(self, show_chosen: Callable[[], None]) -> None:
-        self._place[:] = [waiting()]  # not what belongs to another model
-        show_chosen()
-
-    def _show_model(self) -> None:
-        with asking(self._place, self._fail):
-            name = self._name.value
-            shown = self._models.get(name) or ModelView(self._context, self._ledger, name)
-            shown.load()
-            self._models[name] = shown
-            pn.state.execute(
-                lambda: self._place.__setitem__(slice(None), [shown.view]) if name == self._name.value else None
-            )
-
-    def _fail(self, text: str) -> None:
-        pn.state.execute(lambda: self._place.__setitem__(slice(None), [html(alert(f"{text} {AGAIN}"))]))
+    def _make(self, name: str) -> Viewable:
+        shown = self._models.get(name) or ModelView(self._context, self._ledger, name)
+        shown.load()
+        self._models[name] = shown
+        return shown.view
 
 
 class Monitoring:
@@ -118,8 +105,8 @@ class Monitoring:
             trouble: list[str] = []
             with error_boundary(lambda text: trouble.append(alert(f"{text} {AGAIN}"))):
                 self._load_ledger()
-            self._set_html(self._trouble, "".join(trouble))
-            with error_boundary(lambda text: self._set_html(self._service, alert(text))):
+            set_html(self._trouble, "".join(trouble))
+            with error_boundary(lambda text: set_html(self._service, alert(text))):
                 self._load_health()
         finally:
             self._polling.release()
@@ -136,12 +123,8 @@ class Monitoring:
 
     def _load_health(self) -> None:
         context, beats = self._context, self._views.alerts.heartbeats if self._views else ()
-        self._set_html(self._service, service_view(context.client))
-        self._set_html(self._data, data_view(context.client, beats, context.zone, clock.now()))
-
-    def _set_html(self, place: pn.pane.HTML, text: str) -> None:
-        if place.object != text:
-            set_html(place, text)
+        set_html(self._service, service_view(context.client))
+        set_html(self._data, data_view(context.client, beats, context.zone, clock.now()))
 
 
 def page(context: PageContext) -> Viewable:

@@ -6,7 +6,7 @@ from html import escape
 from zoneinfo import ZoneInfo
 
 from dashboard.client import Client, ServiceError
-from dashboard.ui.blocks import alert, table
+from dashboard.ui.blocks import alert, prose, table
 from dashboard.ui.text import short
 from lstm_ts.errors import LstmTsError
 from lstm_ts.http_schema import HealthReply, Model, Worker
@@ -37,7 +37,7 @@ def workers_table(health: HealthReply) -> str:
             escape(worker.symbol or NONE),
             model_words(worker.model),
             model_words(worker.challenger),
-            f'<div class="prose">{escape(reason_words(worker))}</div>',
+            prose(reason_words(worker)),
         )
         for worker in health.workers
     ]
@@ -98,7 +98,7 @@ def bar_words(client: Client, symbol: str, zone: ZoneInfo, now: datetime) -> tup
     try:
         closed = client.last_close_ts(symbol)
     except LstmTsError as error:
-        return f'<div class="prose">{escape(str(error))}</div>', NONE
+        return prose(str(error)), NONE
     return (short(closed, zone), ago(closed, now)) if closed else ("none is stored", NONE)
 
 

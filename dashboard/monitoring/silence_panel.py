@@ -1,6 +1,6 @@
 """Panel to silence an alert for a while or end a silence; needs the operator password."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from html import escape
 
@@ -8,8 +8,9 @@ import panel as pn
 
 from dashboard.monitoring.incidents import silences_table
 from dashboard.monitoring.watched import Alarms, WatchedLedger
-from dashboard.ui.blocks import Choice, html, set_options
-from dashboard.ui.confirmation import Confirmation
+from dashboard.operator import actor
+from dashboard.ui.blocks import Choice, html, kept, set_options
+from dashboard.ui.confirmation import OFF, Confirmation
 from dashboard.ui.page_context import PageContext
 from dashboard.ui.text import short
 from lstm_ts import clock
@@ -18,13 +19,7 @@ from lstm_ts.market.session import DAY, HOUR
 from lstm_ts.monitoring.alerts import RULES
 from lstm_ts.monitoring.silences import describe_scope
 
-ACTOR = "dashboard"
 SPANS = {"1 hour": HOUR, "4 hours": 4 * HOUR, "1 day": DAY, "1 week": 7 * DAY, "4 weeks": 28 * DAY}
-OFF = (
-    '<p class="quiet">Nobody silences alerts here: no operator password is set. To switch it on, set '
-    "<code>LSTM_TS_OPERATOR_PASSWORD</code> and start the dashboard again; "
-    "<code>python -m lstm_ts.alerts action=silence{}</code> does the same on a command line.</p>"
-)
 Scope = tuple[str, str | None]  # rule and subject, None for any
 
 
@@ -43,9 +38,9 @@ class SilencePanel:
         self._end = pn.widgets.Button(label="End it …", margin=(26, 0, 4, 0), visible=False)
         self._end.on_click(lambda _: self._ask_end())
         password = context.settings.operator_password
-        self._confirmation = Confirmation(password, changed, reason="Reason for it, which is kept")
+        self._confirmation = Confirmation(password, changed)
         widgets = pn.FlexBox(self._scope, self._span, silence, self._ended, self._end)
-        off = html(OFF.format(escape(context.settings.typed_paths)))
+        off = html(OFF.format("silences alerts", f"alerts action=silence{escape(context.settings.typed_paths)}"))
         shown = [widgets, self._confirmation.view] if password else [off]
         self.view = pn.Column(self._table, *shown, sizing_mode="stretch_width", margin=0)
 
@@ -56,10 +51,10 @@ class SilencePanel:
         rules = dict.fromkeys([rule for rule, _ in open_ones] + list(RULES))
         scopes = dict.fromkeys(open_ones + [(rule, None) for rule in rules])
         options = {f"{rule} of {subject or 'any subject'}": (rule, subject) for rule, subject in scopes}
-        set_options(self._scope, options, _kept(self._scope, options))
+        set_options(self._scope, options, kept(self._scope, options))
         self._silences = {row.number: row for row in alarms.silences}
         ends = {f"{describe_scope(row)} ({number})": number for number, row in self._silences.items()}
-        set_options(self._ended, ends, _kept(self._ended, ends))
+        set_options(self._ended, ends, kept(self._ended, ends))
         self._ended.visible = self._end.visible = bool(self._silences)
 
     def _ask(self) -> None:
@@ -70,7 +65,7 @@ class SilencePanel:
 
     def _silence(self, scope: Scope, span: str, reason: str) -> str:
         now = clock.now()
-        row = SilenceRow(0, *scope, now, now + SPANS[span], _actor(), reason, ended_at=None, ended_by=None)
+        row = SilenceRow(0, *scope, now, now + SPANS[span], actor(), reason, ended_at=None, ended_by=None)
         self._ledger.silence(row)
         return f"Alerts of {describe_scope(row)} are silenced until {short(row.until, self._zone)} ({self._zone.key})."
 
@@ -80,14 +75,5 @@ class SilencePanel:
             self._confirmation.ask(question, partial(self._unsilence, row.number))
 
     def _unsilence(self, number: int, reason: str) -> str:
-        row = self._ledger.unsilence(number, at=clock.now(), by=_actor(), reason=reason)
+        row = self._ledger.unsilence(number, at=clock.now(), by=actor(), reason=reason)
         return f"Alerts of {describe_scope(row)} are no longer silenced."
-
-
-def _kept(choice: Choice, options: Mapping[str, object]) -> object:
-    """Return the current choice while it is offered, else the first option."""
-    return choice.value if choice.value in options.values() else next(iter(options.values()), None)
-
-
-def _actor() -> str:
-    return f"{ACTOR} ({pn.state.user})" if pn.state.user else ACTOR

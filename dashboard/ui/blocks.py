@@ -43,6 +43,11 @@ def set_options(choice: Choice, options: Mapping[str, object], value: object) ->
         choice.param.update(options=dict(options), value=value)
 
 
+def kept(choice: Choice, options: Mapping[str, object]) -> object:
+    """Return the current choice while it is offered, else the first option."""
+    return choice.value if choice.value in options.values() else next(iter(options.values()), None)
+
+
 class Reason(Synchronous, pn.widgets.TextInput):
     pass
 
@@ -73,6 +78,11 @@ def chart(plot: figure) -> pn.pane.Bokeh:
 def problem(text: str) -> pn.pane.HTML:
     """A message where the fault happened."""
     return html(alert(text))
+
+
+def prose(text: str, small: str = "") -> str:
+    """Return HTML of sentences in a table's cell; `small` stands below them."""
+    return f'<div class="prose">{escape(text)}{f"<br><small>{escape(small)}</small>" if small else ""}</div>'
 
 
 def alert(text: str) -> str:

@@ -11,18 +11,21 @@ from dashboard.ui.blocks import Reason, Secret, alert, html, set_html
 from dashboard.ui.loading import asking
 from lstm_ts.errors import ConfigError
 
+OFF = (
+    '<p class="quiet">Nobody {} here: no operator password is set. To switch it on, set '
+    "<code>LSTM_TS_OPERATOR_PASSWORD</code> and start the dashboard again; "
+    "<code>python -m lstm_ts.{}</code> does the same on a command line.</p>"
+)
 Act = Callable[[str], str]  # the reason -> what was done, as text
 
 
 class Confirmation:
-    def __init__(self, password: str, after: Callable[[], None], *, reason: str) -> None:
-        """after     called after each attempt, which may have changed what can be offered
-        reason    label of the reason's field
-        """
+    def __init__(self, password: str, after: Callable[[], None]) -> None:
+        """after     called after each attempt, which may have changed what can be offered"""
         self._password, self._after = password, after
         self._act: Act | None = None
         self._question, self._said = html(), html()
-        self._reason = Reason(label=reason, max_length=500, sizing_mode="stretch_width", margin=(4, 0))
+        self._reason = Reason(label="Reason, which is kept", max_length=500, sizing_mode="stretch_width", margin=(4, 0))
         self._secret = Secret(label="Operator password", width=240, margin=(4, 0))
         confirm = pn.widgets.Button(label="Confirm", color="primary", margin=(4, 8, 4, 0))
         cancel = pn.widgets.Button(label="Cancel", margin=(4, 8, 4, 0))

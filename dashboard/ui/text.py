@@ -58,7 +58,7 @@ def is_utc(ts: datetime, zone: ZoneInfo) -> bool:
     return not ts.astimezone(zone).utcoffset()
 
 
-def warnings(forecast: ForecastReply, *, past: bool = False) -> str:
+def warnings(forecast: ForecastReply, *, past: bool) -> str:
     """Return what to know before trusting the forecast; empty: the service raises no flag.
 
     past    whether the hours were chosen from a file: their age is then no warning
@@ -120,11 +120,8 @@ def outcome_words(forecast: ForecastReply, after: pl.DataFrame) -> str:
     if not known:
         return "<p>The file ends here: there is nothing to score this forecast against.</p>"
     off, idle = (
-        np.mean([1e4 * abs(np.log(close / guess)) for guess, close in pairs])
-        for pairs in (
-            [(step.price, close) for step, close in known],
-            [(step.persistence, close) for step, close in known],
-        )
+        np.mean([1e4 * abs(np.log(close / getattr(step, guess))) for step, close in known])
+        for guess in ("price", "persistence")
     )
     inside = sum(step.lower_80 <= close <= step.upper_80 for step, close in known)
     return (

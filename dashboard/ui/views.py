@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from bokeh.models import HoverTool, NumeralTickFormatter, PrintfTickFormatter
+from bokeh.models import DatetimeTicker, DatetimeTickFormatter, HoverTool, NumeralTickFormatter, PrintfTickFormatter
 from bokeh.plotting import figure
 
 from dashboard.ui.blocks import BLUE, GREEN, ORANGE, SKY, VERMILLION, table
@@ -57,6 +57,13 @@ def plain_figure(colours: Shade, *, height: int, **axes: Any) -> figure:
         axis.axis_label_text_font_style = "normal"  # Bokeh's two themes disagree about both
     plot.yaxis.formatter = NumeralTickFormatter(format="0.0000")
     return plot
+
+
+def date_axis(plot: figure) -> None:
+    """Label the x axis with times, as finely as its span asks for."""
+    plot.xaxis.ticker = DatetimeTicker(num_minor_ticks=0, desired_num_ticks=5)
+    plot.xaxis.formatter = DatetimeTickFormatter(seconds="%H:%M:%S", minsec="%H:%M:%S", minutes="%H:%M",
+        hourmin="%H:%M", hours="%d %b\n%H:%M", days="%d %b\n%Y", months="%b\n%Y", years="%Y")  # fmt: skip
 
 
 def show_prices(plot: figure, prices: PriceFormat) -> None:
