@@ -517,6 +517,12 @@ def test_a_wrong_zone_is_explained_and_can_be_changed(page: Page, hourly_bars: p
     page.get_by_label("Zone of the file's stamps").select_option("Asia/Bangkok")
     expect(page.get_by_text("stamps taken as Asia/Bangkok")).to_be_visible()
     forecast_of(page)
+    tokyo = hourly_bars.select((pl.col("ts") + 9 * HOUR).dt.epoch("s").alias("time"), "open", "high", "low", "close")
+    tokyo.write_csv(tmp_path / "epochs.csv")
+    page.locator("input[type=file]").set_input_files(tmp_path / "epochs.csv")
+    expect(page.get_by_text("Choose another zone")).to_be_visible()
+    page.get_by_label("Zone of the file's stamps").select_option("Asia/Tokyo")
+    expect(page.get_by_text("stamps taken as Asia/Tokyo")).to_be_visible()
 
 
 @pytest.mark.slow

@@ -119,6 +119,23 @@ def test_a_wrong_zone_is_explained_without_the_path(hourly_bars: pl.DataFrame, t
     assert str(tmp_path) not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("column", "stamps"),
+    [("time", pl.col("ts").dt.epoch("s")), ("Time (EET)", pl.col("ts").dt.strftime("%F %T"))],  # as MT5 through Python
+)
+def test_the_chosen_zone_is_taken_where_that_of_the_file_does_not_fit(
+    hourly_bars: pl.DataFrame, tmp_path: Path, column: str, stamps: pl.Expr
+) -> None:
+    path, local = tmp_path / "bars", hourly_bars.with_columns(pl.col("ts") + 7 * HOUR)
+    local.select(stamps.alias(column), *PRICED[1:]).write_csv(path)
+    with pytest.raises(WrongZone, match=r"Choose another zone\.$"):
+        read_file(path)
+    done = read_file(path, options=ReadOptions(zone="Asia/Bangkok"))
+    assert done.hourly_bars["ts"].equals(hourly_bars["ts"])
+    assert not done.zoned
+    assert "Stamps of mine.csv are taken as Asia/Bangkok" in str(done.notes)
+
+
 def test_where_no_zone_fits_better_the_symbol_is_asked_for(hourly_bars: pl.DataFrame, tmp_path: Path) -> None:
     ts = pl.datetime_range(hourly_bars["ts"][0], hourly_bars["ts"][-1], "1h", eager=True).alias("ts")
     path = write(tmp_path / "bars", hourly_bars.head(1).drop("ts").join(ts.to_frame(), how="cross"))

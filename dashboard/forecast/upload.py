@@ -130,7 +130,6 @@ class Upload:
         try:
             unzip(path, name, settings.upload)
             found = recognise_file(path, name, self._symbol, options, settings.upload)
-            self._draw(path, lambda: setattr(self._zone, "disabled", found.zoned))
             done = read(path, name, self._symbol, options, found, settings, lambda n: self._show_progress(path, n))
             with self._retry_if_unanswered(self._read):
                 needs = self._context.client.needs(self._symbol)
@@ -147,7 +146,7 @@ class Upload:
         pn.state.execute(lambda: draw() if self._drop.state == THERE and self._drop.path == path else None)
 
     def _offer_options(self) -> None:
-        for choice in (self._dates, self._decimal, self._stamps):
+        for choice in self._choices:
             choice.disabled = False
 
     def _show_progress(self, path: Path, rows: int) -> None:
@@ -164,7 +163,8 @@ class Upload:
         closings = (done.hourly_bars["ts"] + HOUR).to_list()[tsteps - 1 :][-ORIGINS:]
         zone, kind = self._context.zone, "minutes, made hours" if done.minutes else "hours"
         left_out = f", {done.rejected:,} of them bad and left out" if done.rejected else ""
-        stamps = "stamps carry their zone" if found.zoned else f"stamps taken as {self._zone.value}"
+        self._zone.disabled = done.zoned
+        stamps = "stamps carry their zone" if done.zoned else f"stamps taken as {self._zone.value}"
         self._says.object = (
             f'<p class="quiet">{escape(self._drop.file_name)}: {escape(found.words)}; {stamps}. {done.rows:,} rows'
             f"{left_out}: {kind}; {done.hourly_bars.height:,} session hours.</p>"

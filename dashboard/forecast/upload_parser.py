@@ -11,11 +11,12 @@ from pathlib import Path
 import polars as pl
 
 from dashboard.settings import DashboardSettings, UploadLimits
-from lstm_ts.errors import ConfigError, DataError, LstmTsError
+from lstm_ts.errors import ConfigError, DataError, LstmTsError, WrongZone
 from lstm_ts.market.bars import BarBatch
 from lstm_ts.market.close_stamps import describe_close_stamps
 from lstm_ts.market.hours import check_hours
 from lstm_ts.sources.files.chunks import open_chunks
+from lstm_ts.sources.files.recognition.zones import parse_zone
 from lstm_ts.sources.files.source import Files
 
 GZIP = b"\x1f\x8b"
@@ -44,7 +45,8 @@ class OverLimit(LstmTsError):
 @dataclass(frozen=True)
 class RecognisedFile:
     words: str
-    zoned: bool  # the stamps say their zone, or the format does
+    zoned: bool  # the stamps say their zone, or the format or a column's name does
+    named: bool  # the format or a column's name does
     check: Callable[[int], None]  # raises OverLimit, for the upload's rows so far and the time since it was recognised
 
 
@@ -64,6 +66,7 @@ class UploadedBars:
     rows: int
     rejected: int
     minutes: bool
+    zoned: bool  # read in the zone that the file says
     doubts: list[str]  # of the stamps
     notes: list[str]  # on how the file was read
 
@@ -96,7 +99,8 @@ def recognise_file(path: Path, name: str, symbol: str, options: ReadOptions, lim
         parts = open_chunks(
             path, RECOGNISED_ROWS, symbol=symbol, dates=options.dates, decimal=options.decimal, on_read=check
         )
-    return RecognisedFile(parts[0].words, all(part.utc or part.zone is not None for part in parts), check)
+    zoned = all(part.utc or part.zone is not None for part in parts)
+    return RecognisedFile(parts[0].words, zoned, zoned and any(part.zone for part in parts), check)
 
 
 def read(
@@ -108,14 +112,16 @@ def read(
     settings: DashboardSettings,
     on_progress: Callable[[int], None],
 ) -> UploadedBars:
-    """found    what `recognise_file` has returned for these
+    """Bars that fit no session in the zone that the file says are read in that of the options.
+
+    found    what `recognise_file` has returned for these
     on_progress    called with the number of rows read so far
     Raises    ConfigError, DataError, with `name` for the path; OverLimit
     """
     files = Files(
         paths=str(path),
         symbol=symbol,
-        zone=None if found.zoned else options.zone,
+        zone=None if found.named else options.zone,
         dates=options.dates,
         decimal=options.decimal,
         price_factor=1.0,
@@ -123,22 +129,34 @@ def read(
         stamps=options.stamps,
         keep_spikes=False,
     )
-    session = settings.session_of(symbol)
     with _named(path, name):
-        batches = _within(found.check, files, on_progress)
-        hourly_bars = check_hours(
-            batches,
-            session,
-            name,
-            min_minutes_share=settings.min_minutes_share,
-            max_mismatch=settings.max_mismatch,
-        )
+        try:
+            return _read(files, path, name, found, settings, on_progress)
+        except WrongZone:
+            if not (found.named or files.zone_is_unread):
+                raise
+            files.zone, files.utc_is_local = parse_zone(options.zone), True  # epochs of MT5 count by a server's clock
+            return _read(files, path, name, found, settings, on_progress)
+
+
+def _read(
+    files: Files,
+    path: Path,
+    name: str,
+    found: RecognisedFile,
+    settings: DashboardSettings,
+    on_progress: Callable[[int], None],
+) -> UploadedBars:
+    session = settings.session_of(files.symbol)
+    batches = _within(found.check, files, on_progress)
+    hourly_bars = check_hours(
+        batches, session, name, min_minutes_share=settings.min_minutes_share, max_mismatch=settings.max_mismatch
+    )
     rejected, rows = (sum(getattr(batch, kind).height for batch in batches) for kind in ("rejects", "bars"))
     doubts = describe_close_stamps(((batch.minutes, batch.bars["ts"]) for batch in batches), session)
     notes = [_reword(note, path, name) for batch in batches for note in batch.notes]
-    return UploadedBars(
-        hourly_bars, rows + rejected, rejected, any(batch.minutes < 60 for batch in batches), doubts, notes
-    )
+    minutes, zoned = any(batch.minutes < 60 for batch in batches), found.zoned and not files.utc_is_local
+    return UploadedBars(hourly_bars, rows + rejected, rejected, minutes, zoned, doubts, notes)
 
 
 @contextmanager
