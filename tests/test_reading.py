@@ -220,6 +220,14 @@ def test_a_file_of_the_symbol_that_was_chosen_is_read_whatever_the_configured_on
         read_file(path)
 
 
+def test_a_file_that_is_named_like_another_symbol_is_told(hourly_bars: pl.DataFrame, tmp_path: Path) -> None:
+    drop, data = FileUpload(tmp_path, 1_000_000), write(tmp_path / "hours", hourly_bars).read_bytes()
+    name = "../ XAUUSD_H1?*.csv"
+    drop._process_event(UploadEvent(None, {"chunk": 1, "total_chunks": 1, "name": name, "data": data}))
+    assert read_file(drop.path).notes == ["mine.csv is named like XAUUSD; its rows are taken as XAGUSD"]
+    drop.clean()
+
+
 def test_one_line_without_an_end_in_a_zip_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "long.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bars.csv", "time,open,high,low,close\n" + "0" * 3_000_000)

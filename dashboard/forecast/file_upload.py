@@ -1,6 +1,7 @@
 """Files that a visitor drops: on the disk only in a folder of their own, which goes with the visitor."""
 
 import logging
+import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -9,6 +10,7 @@ import panel as pn
 import param
 
 CHUNK_BYTES = 4_000_000
+MOST_LETTERS = 100  # of a file's name on the disk
 GONE, COMING, THERE, FAILED = "", "coming", "there", "failed"
 
 log = logging.getLogger(__name__)
@@ -35,8 +37,10 @@ class FileUpload(pn.widgets.FileDropper):
 
     @property
     def path(self) -> Path:
+        """Named like the visitor's file, since readers look for another symbol there, in letters safe on any disk."""
         assert self._folder
-        return Path(self._folder.name) / "bars"
+        letters = re.sub(r"[^A-Za-z0-9.-]", "_", self.file_name)[-MOST_LETTERS:]
+        return Path(self._folder.name) / f"bars_{letters}"
 
     def clean(self) -> None:
         if self._folder:

@@ -79,7 +79,7 @@ def unzip(path: Path, name: str, limits: UploadLimits) -> None:
     with path.open("rb") as file:
         if file.read(2) != GZIP:
             return
-    plain, left = path.with_suffix(".plain"), limits.max_bytes
+    plain, left = path.with_name(f"{path.name}.plain"), limits.max_bytes
     try:
         with gzip.open(path) as zipped, plain.open("wb") as out:
             while block := zipped.read(BLOCK_BYTES):
