@@ -7,12 +7,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import polars as pl
+from webhook import answering
 
 from lstm_ts import clock
 
@@ -159,22 +160,11 @@ def _make_handler(feed: FakeFeed) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, *_: object) -> None:
-        """A client that has gone."""
-
-
 @contextmanager
 def serving(feed: FakeFeed) -> Iterator[str]:
     """Base address."""
-    with _Server(("127.0.0.1", 0), _make_handler(feed)) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
+    with answering(_make_handler(feed)) as port:
         try:
-            yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+            yield f"http://127.0.0.1:{port}/v1"
         finally:
             feed.held.set()
-            server.shutdown()
-            thread.join(10)

@@ -1,7 +1,5 @@
 """Retraining while the champion's drift alarm is active: hours from before the change judge nobody."""
 
-import shutil
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
@@ -13,7 +11,7 @@ import pytest
 from commands import run
 from conftest import random_hours
 from test_monitor import at, bars_until
-from test_retrain import LENIENT, SETTINGS, START, Loop, databases, promoted, stored
+from test_retrain import LENIENT, SETTINGS, START, Loop, promoted, stored, turned
 
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.alert_tables import read_active
@@ -28,21 +26,11 @@ from lstm_ts.monitoring.concept_drift import DriftState
 from lstm_ts.monitoring.standing_drift import find_drift
 from lstm_ts.registry.holdout import Change, HoldoutData, hold_out
 
-__all__ = ["databases", "promoted", "stored"]  # fixtures
+__all__ = ["promoted", "stored", "turned"]  # fixtures
 DRIFTED = DriftState(700, (4000.0,) * 3, threshold=2000.0, run_log=8.0, run_hours=100, run_excess=20.0)
 CHANGED = START + timedelta(weeks=28)
 LEARNING = (*SETTINGS, "retrain.holdout=5w", "trainer.max_epochs=10", "net.hidden=8", "net.decoder=8",
             "gate.baselines=[persistence]")  # fmt: skip
-
-
-@pytest.fixture
-def loop(promoted: Path, stored: Path, tmp_path: Path) -> Iterator[Loop]:
-    """Version 1, of twenty weeks of a random walk, is champion."""
-    shutil.copytree(promoted, tmp_path, dirs_exist_ok=True)
-    loop = Loop(tmp_path, stored, f"sqlite:///{tmp_path}/registry/ledger.db")
-    loop.runs = 1
-    yield loop
-    loop.ledger.close()
 
 
 def raise_alarm(ledger: Ledger, since: datetime) -> None:
@@ -52,54 +40,54 @@ def raise_alarm(ledger: Ledger, since: datetime) -> None:
 
 
 @pytest.mark.slow
-def test_without_an_alarm_there_is_no_drift(loop: Loop) -> None:
-    assert find_drift(loop.ledger, "XAGUSD", 1) is None
-    raise_alarm(loop.ledger, CHANGED)
-    assert find_drift(loop.ledger, "XAGUSD", 1) == CHANGED
-    assert find_drift(loop.ledger, "XAGUSD", 2) is None
+def test_without_an_alarm_there_is_no_drift(turned: Loop) -> None:
+    assert find_drift(turned.ledger, "XAGUSD", 1) is None
+    raise_alarm(turned.ledger, CHANGED)
+    assert find_drift(turned.ledger, "XAGUSD", 1) == CHANGED
+    assert find_drift(turned.ledger, "XAGUSD", 2) is None
 
 
 @pytest.mark.slow
 def test_what_has_not_learnt_the_change_is_not_promoted_as_fresher_and_no_worse(
-    loop: Loop, capsys: pytest.CaptureFixture[str]
+    turned: Loop, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It stops on the first half of the hours since, and is judged on the second."""
-    raise_alarm(loop.ledger, since := week(21))
-    loop.retrain(24, *LENIENT)
-    assert (loop.champion, loop.verdicts) == (1, ["promote", "reject"])
-    version = loop.registry.version("XAGUSD", 2)
-    gate = loop.registry.read_gate(version)
+    raise_alarm(turned.ledger, since := week(21))
+    turned.retrain(24, *LENIENT)
+    assert (turned.champion, turned.verdicts) == (1, ["promote", "reject"])
+    version = turned.registry.version("XAGUSD", 2)
+    gate = turned.registry.read_gate(version)
     checks = {check["name"]: (check["passed"], check["reason"]) for check in gate["checks"]}
     assert checks["drift"][0] and "The champion has drifted since about 2014-06-02 00:00 UTC: all" in checks["drift"][1]
     assert not checks["champion at 1 h"][0] and "better" in checks["champion at 1 h"][1]
-    provenance, decision = loop.registry.load(version).provenance, loop.ledger.decisions("XAGUSD")[1]
+    provenance, decision = turned.registry.load(version).provenance, turned.ledger.decisions("XAGUSD")[1]
     assert provenance.trained_until == version.tags["drift_since"] == since.isoformat()
     assert (provenance.data_end, version.tags["shortened"]) == (decision.span_start.isoformat(), "true")
     assert since + timedelta(days=9) < decision.span_start < since + timedelta(days=10)  # of 18 and a weekend
-    raise_alarm(loop.ledger, since + HOUR)
-    loop.retrain(24, *LENIENT)
+    raise_alarm(turned.ledger, since + HOUR)
+    turned.retrain(24, *LENIENT)
     assert "Nothing new" not in capsys.readouterr().out
 
 
 @pytest.mark.slow
 def test_with_too_few_hours_since_the_champion_stays_and_nothing_is_trained_in_vain(
-    loop: Loop, capsys: pytest.CaptureFixture[str]
+    turned: Loop, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    raise_alarm(loop.ledger, week(23))
-    loop.retrain(24, *LENIENT)
-    assert (loop.champion, loop.verdicts) == (1, ["promote", "insufficient_evidence"])
-    (said,) = (row.reasons[0] for row in loop.ledger.decisions("XAGUSD")[1:])
+    raise_alarm(turned.ledger, week(23))
+    turned.retrain(24, *LENIENT)
+    assert (turned.champion, turned.verdicts) == (1, ["promote", "insufficient_evidence"])
+    (said,) = (row.reasons[0] for row in turned.ledger.decisions("XAGUSD")[1:])
     assert said.startswith("The champion has drifted since about 2014-06-16 00:00 UTC: 1")
     assert said.endswith(" origins lie after that; 200 are required, half of them to stop on and half to judge on.")
     capsys.readouterr()
-    loop.retrain(24, *LENIENT, "seed=1")
+    turned.retrain(24, *LENIENT, "seed=1")
     said = capsys.readouterr().out
     assert (
         "Gate: insufficient_evidence: version 1 of XAGUSD has drifted since about 2014-06-16 00:00 UTC, and 1" in said
     )
     assert "of the 200 hours are there" in said and "nothing was trained. Version 2 may be tried as challenger" in said
-    loop.retrain(25, *LENIENT)
-    assert (loop.champion, loop.verdicts) == (1, ["promote", "insufficient_evidence", "reject"])
+    turned.retrain(25, *LENIENT)
+    assert (turned.champion, turned.verdicts) == (1, ["promote", "insufficient_evidence", "reject"])
 
 
 def lay_out(symbol: Symbol, since: datetime | None, min_hours: int = 100, seen: datetime | None = None) -> HoldoutData:

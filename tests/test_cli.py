@@ -17,6 +17,7 @@ import pytest
 from commands import list_group, mistake, run, succeed
 from processes import ROOT, WAIT_S, child, output, python, read_line, wait_for
 
+from lstm_ts.commands import COMMANDS
 from lstm_ts.errors import ConfigError
 from lstm_ts.model.baselines import BASELINES
 from lstm_ts.ports import check_port
@@ -283,19 +284,7 @@ def test_a_span_that_ends_before_it_starts_is_said(stored: Path, trained: Path) 
     assert re.search(r"ends after its start \(\S+ \S+, the end of the model's bars\), got 2019-01-01", said)
 
 
-COMMANDS = (
-    "ingest",
-    "process",
-    "train",
-    "evaluate",
-    "predict",
-    "backtest",
-    "retrain",
-    "registry",
-    "pipeline",
-    "cronjobs",
-)
-ENTRY_POINTS = [*(f"lstm_ts.{command}" for command in COMMANDS), "serve.server", "dashboard.server"]
+ENTRY_POINTS = [command.module for command in COMMANDS.values()]
 SLOW = {"torch", "lightning", "mlflow", "dagster", "litserve", "panel", "pandas", "matplotlib", "scipy", "sqlalchemy"}
 RUN_ALL = """
 import runpy, sys
@@ -391,10 +380,7 @@ def test_a_traceback_is_shown_when_asked_for(tmp_path: Path) -> None:
 
 
 def test_a_tampered_model_is_refused(stored: Path, trained: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "model"
-    copy.mkdir()
-    for path in trained.iterdir():
-        (copy / path.name).write_bytes(path.read_bytes())
+    copy = shutil.copytree(trained, tmp_path / "model")
     manifest = copy / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"tsteps": 24', '"tsteps": 48', 1))
     assert "as it was saved, got other bytes" in mistake(run("predict", stored, f"model={copy}"))

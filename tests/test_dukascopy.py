@@ -20,7 +20,7 @@ from conftest import REAL_DATA
 from dukascopy_server import MINUTE_MS, PRICES, UNIT, FakeFeed, encode, serving
 from hypothesis import given
 from processes import child, free_port, wait_for
-from test_ib import Place
+from test_ib import Place, place
 
 from lstm_ts import ingest
 from lstm_ts.errors import BrokerError, BrokerUnavailable, ConfigError, DataError, WrongZone
@@ -32,6 +32,7 @@ from lstm_ts.sources.dukascopy.source import Dukascopy
 from lstm_ts.sources.span_order import plan_days
 from lstm_ts.sources.spikes import SPIKE
 
+__all__ = ["place"]  # a fixture
 SILVER = Session(calendar="CMEGlobex_Silver", zone="America/New_York")
 ALWAYS = Session(calendar="24/7", zone="UTC")
 START, END = datetime(2015, 3, 1, tzinfo=UTC), datetime(2015, 3, 6, tzinfo=UTC)
@@ -77,13 +78,6 @@ def make_broker(base: str, **changes: Any) -> Dukascopy:
         "retries": {"attempts": 3, "first_s": 0.01, "longest_s": 0.02},
     }
     return Dukascopy(**options | changes)
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    opened = Place(tmp_path)
-    yield opened
-    opened.ledger.close()
 
 
 @pytest.fixture

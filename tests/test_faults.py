@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import resource
+import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
@@ -230,10 +231,7 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path, command: Comma
 def test_a_registry_in_a_frozen_folder_is_named(
     arguments: tuple[str, ...], empty: Path, folder: Path, command: Command
 ) -> None:
-    kept = folder / "outputs/registry"
-    kept.mkdir(parents=True)
-    for name in ("mlflow.db", "ledger.db"):
-        (kept / name).write_bytes((empty / name).read_bytes())
+    kept = shutil.copytree(empty, folder / "outputs/registry")
     kept.chmod(0o555)
     with unprivileged():
         said = command(registry.main, *paths(folder / "data", folder / "outputs"), *arguments).mistake

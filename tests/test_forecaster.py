@@ -71,13 +71,6 @@ def test_a_model_altered_in_one_byte_is_refused(folder: Path, name: str) -> None
         load_forecaster(folder)
 
 
-@pytest.mark.parametrize("name", ["network.onnx", "weights.safetensors", "manifest.json", "SHA256SUMS"])
-def test_an_incomplete_model_folder_is_refused(folder: Path, name: str) -> None:
-    (folder / name).unlink()
-    with pytest.raises(ArtifactError, match=rf"a model folder with {name}"):
-        load_forecaster(folder)
-
-
 def test_a_last_bar_of_a_closed_hour_is_refused(forecaster: Forecaster, hourly_bars: pl.DataFrame) -> None:
     friday = hourly_bars.filter(pl.col("ts").dt.strftime("%Y-%m-%d %H") <= "2014-05-09 19")
     saturday = friday.tail(1).with_columns(pl.col("ts") + pl.duration(hours=14))

@@ -49,15 +49,6 @@ def stored(silver: Session, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def databases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Without a row: MLflow needs seconds to make its tables."""
-    folder = tmp_path_factory.mktemp("databases")
-    with closing(Ledger(f"sqlite:///{folder}/ledger.db")) as ledger:
-        Registry(f"sqlite:///{folder}/mlflow.db", ledger)
-    return folder
-
-
 class Loop:
     """Retraining in one folder, again and again."""
 
@@ -88,18 +79,18 @@ class Loop:
 
 
 @pytest.fixture
-def loop(stored: Path, databases: Path, tmp_path: Path) -> Iterator[Loop]:
-    shutil.copytree(databases, tmp_path / "registry")
+def loop(stored: Path, empty: Path, tmp_path: Path) -> Iterator[Loop]:
+    shutil.copytree(empty, tmp_path / "registry")
     loop = Loop(tmp_path, stored, f"sqlite:///{tmp_path}/registry/ledger.db")
     yield loop
     loop.ledger.close()
 
 
 @pytest.fixture(scope="module")
-def promoted(stored: Path, databases: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def promoted(stored: Path, empty: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where version 1 is champion."""
     folder = tmp_path_factory.mktemp("promoted")
-    shutil.copytree(databases, folder / "registry")
+    shutil.copytree(empty, folder / "registry")
     loop = Loop(folder, stored, f"sqlite:///{folder}/registry/ledger.db")
     loop.retrain(20)
     loop.ledger.close()
@@ -117,8 +108,8 @@ def turned(promoted: Path, stored: Path, tmp_path: Path) -> Iterator[Loop]:
 
 
 @pytest.mark.slow
-def test_the_loop_turns_on_either_database(stored: Path, databases: Path, tmp_path: Path, ledger_url: str) -> None:
-    shutil.copytree(databases, tmp_path / "registry", dirs_exist_ok=True)
+def test_the_loop_turns_on_either_database(stored: Path, empty: Path, tmp_path: Path, ledger_url: str) -> None:
+    shutil.copytree(empty, tmp_path / "registry", dirs_exist_ok=True)
     loop = Loop(tmp_path, stored, ledger_url)
     loop.retrain(20, *LENIENT)
     loop.retrain(24, *LENIENT)
@@ -260,15 +251,15 @@ def kill_before_the_promotion(loop: Loop, weeks: int, *settings: str) -> None:
     assert process.exitcode == -signal.SIGKILL
 
 
-def test_a_registry_that_is_not_the_ledgers_is_refused_before_the_training(turned: Loop, databases: Path) -> None:
+def test_a_registry_that_is_not_the_ledgers_is_refused_before_the_training(turned: Loop, empty: Path) -> None:
     (decision,), own = turned.ledger.decisions("XAGUSD"), turned.ledger
-    shutil.copy(databases / "ledger.db", turned.folder / "another.db")
+    shutil.copy(empty / "ledger.db", turned.folder / "another.db")
     with closing(Ledger(f"sqlite:///{turned.folder}/another.db")) as another:
         another.record_decision(replace(decision, data_sha256="of other bars"))
         turned.ledger, turned.registry = another, Registry(turned.registry.uri, another)
         with pytest.raises(RegistryError, match=r"set registry\.uri and registry\.ledger to two that belong together"):
             turned.retrain(24)
-    shutil.copy(databases / "mlflow.db", turned.folder / "registry/mlflow.db")
+    shutil.copy(empty / "mlflow.db", turned.folder / "registry/mlflow.db")
     turned.ledger, turned.registry = own, Registry(turned.registry.uri, own)
     with pytest.raises(RegistryError, match="got another or an empty one"):
         turned.retrain(24)

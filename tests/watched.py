@@ -29,8 +29,7 @@ def opened(folder: Path) -> "closing[Ledger]":
 
 def make_watched(folder: Path, empty: Path, hourly_bars: pl.DataFrame, session: Session, now: datetime) -> Path:
     """Champion 1 and challenger 2, decided in April and watched until `now`."""
-    for name in ("mlflow.db", "ledger.db"):
-        shutil.copy(empty / name, folder / name)
+    shutil.copytree(empty, folder, dirs_exist_ok=True)
     with BarStore(folder / "data/processed/XAGUSD", HOURLY_SCHEMA).upsert("synthetic test hours") as staging:
         staging.add(hourly_bars)
     with registry_of(folder) as registry, opened(folder) as ledger, pytest.MonkeyPatch.context() as patch:

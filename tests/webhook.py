@@ -30,6 +30,26 @@ class Webhook:
 SECRETS = ("hunter2", "path-secret", "header-secret")
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: Any) -> None:
+        """Whoever asked has gone, or was killed."""
+
+
+@contextmanager
+def answering(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
+    """A server of it on loopback: its port."""
+    with _Server(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join(10)
+
+
 @contextmanager
 def open_webhook() -> Iterator[Webhook]:
     class Handler(BaseHTTPRequestHandler):
@@ -45,20 +65,9 @@ def open_webhook() -> Iterator[Webhook]:
 
         def log_message(self, *_: Any) -> None: ...
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, *_: Any) -> None:
-            """Whoever asked was killed."""
-
-    server = Server(("127.0.0.1", 0), Handler)
-    hook = Webhook(server.server_address[1])
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
-        yield hook
-    finally:
-        hook.answering.set()
-        server.shutdown()
-        server.server_close()
-        thread.join(10)
+    with answering(Handler) as port:
+        hook = Webhook(port)
+        try:
+            yield hook
+        finally:
+            hook.answering.set()
