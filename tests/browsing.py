@@ -1,10 +1,8 @@
 """A real dashboard on a free loopback port, and a real browser that looks at it."""
 
 import os
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
-from processes import ROOT, WAIT_S, end
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from processes import ROOT, end, free_port, wait_for
 
 CHROMIUM = Path("/usr/bin/chromium")
 ZONE = "Europe/Berlin"
@@ -38,9 +36,7 @@ class Dashboard:
     """One `python -m dashboard.server` beside the service at `url`."""
 
     def __init__(self, folder: Path, url: str, *overrides: str, key: str = "", password: str = "") -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         paths = (f"paths.outputs={folder}", f"paths.data={folder}/data", f"port={port}", f"service.url={url}")
         databases = (f"registry.uri=sqlite:///{folder}/mlflow.db", f"registry.ledger=sqlite:///{folder}/ledger.db")
         command = [sys.executable, "-m", "dashboard.server", *paths, *databases, "poll_s=0.5", *overrides]
@@ -50,23 +46,17 @@ class Dashboard:
             environment = os.environ | secrets | {"OMP_NUM_THREADS": "1"}
             self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=log, stdout=log)
 
-    def wait(self) -> None:
-        until = time.monotonic() + WAIT_S
-        while True:
-            try:
-                httpx.get(self.url, trust_env=False, timeout=20)
-                return
-            except httpx.TransportError:
-                assert time.monotonic() < until and self.process.poll() is None, self.log.read_text()
-                time.sleep(0.1)
-
 
 @contextmanager
 def shown(dashboard: Dashboard) -> Iterator[Dashboard]:
     try:
-        dashboard.wait()
+        with httpx.Client(trust_env=False, timeout=20) as client:
+            wait_for(lambda: client.get(dashboard.url), process=dashboard.process)
         yield dashboard
-        assert "Traceback" not in dashboard.log.read_text(), dashboard.log.read_text()[-5000:]
+        assert "Traceback" not in dashboard.log.read_text()
+    except BaseException:
+        print(dashboard.log.read_text()[-5000:])
+        raise
     finally:
         end(dashboard.process)
 
@@ -140,6 +130,16 @@ def hidden_at_the_right(page: Page) -> list[str]:
         "all => all.filter(each => each.scrollWidth > each.clientWidth + 1).map(each => each.textContent.slice(0, 60))"
     )
     return page.locator(".scroll, .tabulator-tableholder, .wide:has(table)").evaluate_all(cut)  # type: ignore[no-any-return]
+
+
+def rows_of(page: Page, name: str) -> Locator:
+    return page.get_by_role("region", name=name).locator("tbody tr")
+
+
+def confirm(page: Page, *, reason: str, password: str) -> None:
+    page.get_by_label(", which is kept").fill(reason)
+    page.get_by_label("Operator password").fill(password)
+    page.get_by_role("button", name="Confirm").click()
 
 
 # Where data x, y are on the screen, in the first figure that has room for them; null until there is one.

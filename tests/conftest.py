@@ -4,13 +4,14 @@ import functools
 import logging
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from subprocess import PIPE
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -22,19 +23,20 @@ from hypothesis import settings
 
 from lstm_ts.configuration.parts import CONF
 from lstm_ts.market.bars import HOURLY_SCHEMA
-from lstm_ts.market.session import Session
+from lstm_ts.market.session import HOUR, Session
 from lstm_ts.sources.files.source import Files
 
 if TYPE_CHECKING:
     from browsing import Dashboard
     from commands import Command
     from playwright.sync_api import Browser
-    from serving import Server
+    from serving import Body, Server
 
 settings.register_profile("no_deadline", deadline=None)  # a busy machine fails no test
 settings.load_profile("no_deadline")
 
 SLOW_S = 900
+Start = Callable[..., list[subprocess.Popen[str]]]
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -125,6 +127,35 @@ def hourly_bars(silver: Session) -> pl.DataFrame:
     return random_hours(silver, start, start + timedelta(weeks=20))
 
 
+@pytest.fixture(scope="session")
+def now(hourly_bars: pl.DataFrame) -> datetime:
+    """A quarter of an hour after the last bar."""
+    last: datetime = hourly_bars["ts"][-1]
+    return last + HOUR + timedelta(minutes=15)
+
+
+@pytest.fixture(scope="module")
+def now_bars(silver: Session) -> "list[Body]":
+    """The latest hours, as a client sends them."""
+    from serving import make_bars  # MLflow, of which most tests need nothing
+
+    return make_bars(silver)
+
+
+@pytest.fixture(scope="module")
+def window(now_bars: "list[Body]") -> "Body":
+    return {"symbol": "XAGUSD", "bars": now_bars}
+
+
+@pytest.fixture(scope="module")
+def models(hourly_bars: pl.DataFrame, silver: Session, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two that disagree."""
+    from serving import save_model  # MLflow, of which most tests need nothing
+
+    folder = tmp_path_factory.mktemp("models")
+    return [save_model(folder / str(seed), hourly_bars, silver, seed=seed) for seed in (1, 2)]
+
+
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> "Command":
     """Call an entry point of this process with a command line."""
@@ -137,6 +168,22 @@ def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
         return Ended(call(main), *capfd.readouterr())
 
     return run
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start a process of a script for each last argument; all have printed `loaded`, and wait for a line."""
+    from processes import child, python, read_line  # httpx, of which most tests need nothing
+
+    with ExitStack() as stack:
+
+        def start_all(script: str, where: str | Path, *arguments: str) -> list[subprocess.Popen[str]]:
+            options = {"stdin": PIPE, "stdout": PIPE, "env": os.environ | {"POLARS_MAX_THREADS": "1"}}
+            started = [stack.enter_context(child(python("-c", script, where, each), **options)) for each in arguments]
+            assert {read_line(process) for process in started} == {"loaded"}
+            return started
+
+        yield start_all
 
 
 @pytest.fixture(scope="session")
@@ -158,11 +205,10 @@ def postgres_url() -> Iterator[str]:
         if os.environ.get("CI"):
             pytest.fail("Expected PostgreSQL, got none; apt-get install postgresql", pytrace=False)
         pytest.skip("PostgreSQL is not installed")
-    with tempfile.TemporaryDirectory(prefix="lstm_ts_postgres_") as name, socket.socket() as free:
-        folder, programs = Path(name), Path(initdb).parent
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
+    from processes import free_port
+
+    with tempfile.TemporaryDirectory(prefix="lstm_ts_postgres_") as name:
+        folder, programs, port = Path(name), Path(initdb).parent, free_port()
         (folder / "password").write_text("correct-horse")
         user = "postgres" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
         if user:

@@ -2,6 +2,8 @@
 
 import multiprocessing
 import multiprocessing.process
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+import httpx
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -46,6 +49,18 @@ def end(process: "subprocess.Popen[Any]", seconds: float = 60) -> None:
     except subprocess.TimeoutExpired:
         stop(process)
         pytest.fail(f"Expected {process.args} to end within {seconds:g} s of SIGTERM, got a running process")
+
+
+@contextmanager
+def stopped(*pids: int) -> Iterator[None]:
+    """Let none of them run in the body, as if each hung."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 def python(*arguments: str | Path) -> list[str | Path]:
@@ -85,20 +100,37 @@ def read_line(process: "subprocess.Popen[str]", pipe: IO[str] | None = None, sec
     return line.rstrip("\n")
 
 
+def let_go(process: subprocess.Popen[str]) -> None:
+    """Give it the line that it waits for."""
+    assert process.stdin is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
+
+
 def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
 
 
+def listens(address: str, port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex((address, port)) == 0
+
+
 def wait_for(condition: Callable[[], Found], seconds: float = WAIT_S, *, process: Any = None) -> Found:
     """Wait until the condition holds; where `process` is given, it has to run meanwhile."""
     until = time.monotonic() + seconds
-    while not (found := condition()):
+    last: Found | httpx.TransportError | None = None
+    while True:
+        try:
+            if last := condition():
+                return last
+        except httpx.TransportError as error:  # of a server that need not answer yet
+            last = error
         assert process is None or process.poll() is None, f"{process.args} has ended with {process.returncode}"
-        assert time.monotonic() < until, f"it did not happen within {seconds:g} s"
-        time.sleep(0.01)
-    return found
+        assert time.monotonic() < until, f"it did not happen within {seconds:g} s; the last look found {last!r}"
+        time.sleep(0.02)
 
 
 PRELOAD = (

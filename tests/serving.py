@@ -5,8 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +15,7 @@ import httpx
 import numpy as np
 import polars as pl
 from models import make_data, random_network, symbol_bars
-from processes import ROOT, WAIT_S, end, free_port
+from processes import ROOT, WAIT_S, end, free_port, wait_for
 from test_registry import open_registry, promote, register
 
 from lstm_ts import http_schema
@@ -154,6 +153,10 @@ class Server:
                     found = True
         return sorted(below - {self.process.pid})
 
+    def everyone(self) -> list[int]:
+        """Pids of it and of every process below it."""
+        return [*self.children(), self.process.pid]
+
     def workers(self) -> list[int]:
         """Pids of those that answer; they alone are started afresh, by `spawn`, but for the registry process."""
         return [pid for pid in self._spawned() if _name(pid) != PROCESS_NAME]
@@ -179,19 +182,6 @@ def _command(pid: int) -> bytes:
     return b""
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = WAIT_S) -> None:
-    """As `processes.wait_for`, of a server that need not answer yet."""
-    until, last = time.monotonic() + seconds, None
-    while True:
-        try:
-            if last := condition():
-                return
-        except httpx.TransportError as error:
-            last = error
-        assert time.monotonic() < until, f"it did not happen within {seconds:g} s; the last look found {last!r}"
-        time.sleep(0.05)
-
-
 @contextmanager
 def running(server: Server) -> Iterator[Server]:
     try:
@@ -211,13 +201,15 @@ def registry_of(folder: Path) -> Iterator[Registry]:
         yield registry
 
 
-def make_servable(folder: Path, empty: Path, hourly_bars: pl.DataFrame, session: Session) -> Path:
-    """A store of the bars, and a registry whose one version, in `folder/model`, is champion."""
-    for name in ("mlflow.db", "ledger.db"):
-        shutil.copy(empty / name, folder / name)
-    with BarStore(folder / "data/processed/XAGUSD", HOURLY_SCHEMA).upsert("test hours", session) as staging:
+def make_servable(
+    folder: Path, empty: Path, hourly_bars: pl.DataFrame, session: Session, *models: Path, source: str = "test hours"
+) -> Path:
+    """A store of the bars, and a registry of the models, the first of them champion; of none: one in `folder/model`."""
+    shutil.copytree(empty, folder, dirs_exist_ok=True)
+    with BarStore(folder / "data/processed/XAGUSD", HOURLY_SCHEMA).upsert(source, session) as staging:
         staging.add(hourly_bars)
     with registry_of(folder) as registry:
-        register(registry, save_model(folder / "model", hourly_bars, session, seed=1))
+        for model in models or [save_model(folder / "model", hourly_bars, session, seed=1)]:
+            register(registry, model)
         promote(registry, 1)
     return folder

@@ -19,8 +19,8 @@ import polars as pl
 import pytest
 import sqlalchemy as sa
 from commands import mistake, run
-from processes import WAIT_S
-from serving import Server, frame, make_bars, make_servable, running, save_model, wait_for
+from processes import WAIT_S, wait_for
+from serving import Server, frame, make_bars, make_servable, running, save_model
 from test_faults import at_most
 from test_ledger import FORECAST
 from test_registry import promote, register

@@ -12,8 +12,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 from commands import Command, run
-from processes import ROOT, WAIT_S, python
-from serving import Server, make_servable, running, wait_for
+from processes import ROOT, WAIT_S, python, wait_for
+from serving import Server, make_servable, running
 
 from dashboard.ui.text import year_of
 from lstm_ts import clock

@@ -24,7 +24,8 @@ from browsing import LATE, PLACE, Dashboard, click_at, delay_answers, hidden_at_
 from panel.io.state import set_curdoc
 from panel.util import edit_readonly
 from playwright.sync_api import Browser, Locator, Page, expect
-from serving import HORIZON, TSTEPS, Server, registry_of, running, save_model, wait_for
+from processes import stopped, wait_for
+from serving import HORIZON, TSTEPS, Server, make_servable, registry_of, running
 from test_configs import compose
 from test_registry import promote, register
 from tornado.websocket import WebSocketClosedError
@@ -47,13 +48,7 @@ KEY = "ключ"
 @pytest.fixture(scope="module")
 def folder(empty: Path, hourly_bars: pl.DataFrame, silver: Session, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A champion and a store of bars."""
-    folder = shutil.copytree(empty, tmp_path_factory.mktemp("shown"), dirs_exist_ok=True)
-    with BarStore(folder / "data/processed/XAGUSD", HOURLY_SCHEMA).upsert("synthetic test hours") as staging:
-        staging.add(hourly_bars)
-    with registry_of(folder) as registry:
-        register(registry, save_model(folder / "model", hourly_bars, silver, seed=1))
-        promote(registry, 1)
-    return folder
+    return make_servable(tmp_path_factory.mktemp("shown"), empty, hourly_bars, silver, source="synthetic test hours")
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +180,7 @@ def test_one_crosshair_reads_the_hours_and_the_fan(page: Page, service: Server) 
     prices, tip = price_format(Quote("USD", 3), reply["last_close"]), page.locator(".bk-Tooltip")
     page.mouse.move(*page.wait_for_function(PLACE, arg=[-2, reply["last_close"]]).json_value())
     expect(tip.filter(has_text="Open")).to_contain_text("Volume")
+    expect(tip.filter(has_text="Open")).to_have_css("background-color", "rgb(36, 40, 44)")  # dark in both themes
     page.mouse.move(*page.wait_for_function(PLACE, arg=[2, reply["last_close"]]).json_value())
     step = reply["path"][1]
     told = tip.filter(has_text="Median")
@@ -214,13 +210,6 @@ def test_the_wheel_shows_more_history(page: Page, service: Server) -> None:
     page.wait_for_function(f"{start} == {before} && {start.removesuffix('start')}end > 0")
     page.get_by_role("button", name="More history").click()
     page.wait_for_function(f"{start} < {before} - 5")
-
-
-def test_a_tip_is_dark_in_both_themes(page: Page, service: Server) -> None:
-    forecast_of(page)
-    last = service.client.get("/forecast", params={"symbol": "XAGUSD"}).json()["last_close"]
-    page.mouse.move(*page.wait_for_function(PLACE, arg=[-2, last]).json_value())
-    expect(page.locator(".bk-Tooltip").filter(has_text="Open")).to_have_css("background-color", "rgb(36, 40, 44)")
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -414,15 +403,9 @@ def test_the_hour_of_a_forecast_is_chosen_on_the_files_chart(
 def test_a_service_that_dawdles_is_waited_for_in_sight(page: Page, service: Server) -> None:
     latest = forecast_of(page)
     for way in ("Type it in", "Forecast"):
-        everyone = (*service.children(), service.process.pid)
-        try:
-            for pid in everyone:
-                os.kill(pid, signal.SIGSTOP)
+        with stopped(*service.everyone()):
             choose(page, way)
             expect(page.locator(".pn-loading").first).to_be_visible()
-        finally:
-            for pid in everyone:
-                os.kill(pid, signal.SIGCONT)
         expect(page.locator(".pn-loading")).to_have_count(0)
     assert forecast_of(page) == latest
 
@@ -432,11 +415,8 @@ def test_rows_that_are_pasted_while_the_service_dawdles_stay(
     page: Page, service: Server, hourly_bars: pl.DataFrame
 ) -> None:
     forecast_of(page)
-    everyone = (*service.children(), service.process.pid)
     area, rows = page.get_by_label("Paste rows"), page.locator(".tabulator-row")
-    try:
-        for pid in everyone:
-            os.kill(pid, signal.SIGSTOP)
+    with stopped(*service.everyone()):
         choose(page, "Type it in")
         expect(page.get_by_text("takes too long to answer")).to_be_visible()
         expect(page.locator(".pn-loading").first).to_be_visible()  # the page asks again
@@ -444,9 +424,6 @@ def test_rows_that_are_pasted_while_the_service_dawdles_stay(
         area.fill(f"Symbol,Time,Open,High,Low,Close\nXAGUSD,{bar}\nSilver,{bar}")
         area.blur()
         expect(rows).to_have_count(1)
-    finally:
-        for pid in everyone:
-            os.kill(pid, signal.SIGCONT)
     expect(page.get_by_text("Rows of other symbols are left out: 1 of Silver.")).to_be_visible()
     page.wait_for_timeout(1500)  # for what might come late
     expect(rows).to_have_count(1)
@@ -456,22 +433,16 @@ def test_rows_that_are_pasted_while_the_service_dawdles_stay(
 def test_what_is_pasted_while_the_latest_hours_are_asked_for_stays(page: Page, service: Server) -> None:
     forecast_of(page)
     choose(page, "Type it in")
-    everyone = (*service.children(), service.process.pid)
     area, rows = page.get_by_label("Paste rows"), page.locator(".tabulator-row")
     wrong, refusal = "Stunde\tSchluss\n2022-12-28 00:00\t1", page.get_by_text("Expected a header that names open")
     expect(rows).to_have_count(TSTEPS)
     for pasted, shown_rows in (("2022-12-28 00:00,30,31,29,30", 1), (wrong, TSTEPS)):
-        try:
-            for pid in everyone:
-                os.kill(pid, signal.SIGSTOP)
+        with stopped(*service.everyone()):
             choose(page, "Latest hours again")
             expect(page.locator(".pn-loading").first).to_be_visible()
             area.fill(pasted)
             area.blur()
             expect(refusal if pasted is wrong else rows).to_have_count(1)
-        finally:
-            for pid in everyone:
-                os.kill(pid, signal.SIGCONT)
         expect(page.locator(".pn-loading")).to_have_count(0)
         page.wait_for_timeout(1500)  # for what might come late
         expect(rows).to_have_count(shown_rows)
@@ -486,13 +457,10 @@ def test_what_is_pasted_while_the_latest_hours_are_asked_for_stays(page: Page, s
 def test_a_file_that_is_removed_while_it_is_read_is_silent(
     page: Page, service: Server, hourly_bars: pl.DataFrame, tmp_path: Path
 ) -> None:
-    everyone = (*service.children(), service.process.pid)
     path = write_csv(tmp_path / "hours.csv", hourly_bars)
     upload(page, path)
     expect(page.get_by_text("The file ends here")).to_be_visible()
-    try:
-        for pid in everyone:
-            os.kill(pid, signal.SIGSTOP)
+    with stopped(*service.everyone()):
         page.get_by_label("Forecast made at").select_option(index=3)
         expect(page.locator(".pn-loading").first).to_be_visible()
         expect(page.locator(".figures")).to_have_count(0)  # those of another hour
@@ -504,9 +472,6 @@ def test_a_file_that_is_removed_while_it_is_read_is_silent(
         expect(page.get_by_text("rows read…")).to_have_count(0)
         page.wait_for_timeout(7000)  # longer than service.timeout_s
         expect(page.get_by_text("takes too long to answer")).to_have_count(0)
-    finally:
-        for pid in everyone:
-            os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.slow
@@ -573,13 +538,6 @@ def test_bars_stamped_at_their_close_are_shifted_on_request(
     page.get_by_label("Bars are stamped").select_option("close")
     expect(page.get_by_text("stamps taken as UTC")).to_be_visible()
     forecast_of(page)
-
-
-@pytest.mark.slow
-def test_a_file_of_something_else_is_refused_in_words(page: Page, tmp_path: Path) -> None:
-    (tmp_path / "letter.csv").write_text("Dear reader,\nthis is no table.\n")
-    upload(page, tmp_path / "letter.csv")
-    expect(page.get_by_text("Expected HistData ASCII M1")).to_contain_text("letter.csv")
 
 
 @pytest.mark.slow
@@ -803,24 +761,18 @@ def test_a_password_is_asked_for(browser: Browser, strict: tuple[Dashboard, Path
 def test_a_page_that_waits_for_the_service_leaves_a_thread_for_clicks_and_is_shown_at_last(
     browser: Browser, strict: tuple[Dashboard, Path], service: Server
 ) -> None:
-    everyone = (*service.children(), service.process.pid)
     with open_page(browser, f"{strict[0].url}/?page=data") as page:
         log_in(page)
         no_minutes = page.get_by_text("Hours of XAGUSD are stored, which Prices shows, but no minutes")
         expect(no_minutes).to_be_visible()
         slow, other = page.context.new_page(), page.context.new_page()
-        try:
-            for pid in everyone:
-                os.kill(pid, signal.SIGSTOP)
+        with stopped(*service.everyone()):
             slow.goto(strict[0].url)
             other.goto(strict[0].url)
             slow.wait_for_timeout(3000)  # both have their scripts, and wait for what is built
             choose(page, "Prices")
             expect(page.get_by_role("button", name="Hours", exact=True)).to_be_visible(timeout=20_000)
             assert path_rows(slow).count() == 0
-        finally:
-            for pid in everyone:
-                os.kill(pid, signal.SIGCONT)
         forecast_of(slow)
         slow.close()
         other.close()

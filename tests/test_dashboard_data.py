@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from browsing import PLACE, Dashboard, hidden_at_the_right, open_page, shown, violations
 from playwright.sync_api import Browser, Page, expect
-from serving import wait_for
+from processes import wait_for
 
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.market.bars import BAR_SCHEMA, PRICES, AnsweredSpan

@@ -11,9 +11,10 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import polars as pl
 import pytest
-from browsing import Dashboard, hidden_at_the_right, open_page, shown, violations
-from playwright.sync_api import Browser, Locator, Page, expect
-from serving import HORIZON, Server, registry_of, running, save_model, wait_for
+from browsing import Dashboard, confirm, hidden_at_the_right, open_page, rows_of, shown, violations
+from playwright.sync_api import Browser, Page, expect
+from processes import wait_for
+from serving import HORIZON, Server, registry_of, running, save_model
 from test_configs import compose
 from test_registry import METRICS, TAGS, champion, promote, register
 
@@ -63,9 +64,7 @@ JUDGED = {
 @pytest.fixture(scope="module")
 def folder(empty: Path, hourly_bars: pl.DataFrame, silver: Session, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Version 1 is champion, version 2 was rejected; both have seen no bar from April on."""
-    folder = tmp_path_factory.mktemp("registered")
-    for name in ("mlflow.db", "ledger.db"):
-        shutil.copy(empty / name, folder / name)
+    folder = shutil.copytree(empty, tmp_path_factory.mktemp("registered"), dirs_exist_ok=True)
     with BarStore(folder / "data/processed/XAGUSD", HOURLY_SCHEMA).upsert("synthetic test hours") as staging:
         staging.add(hourly_bars)
     rejected = load_forecaster(save_model(folder / "rejected", hourly_bars, silver, seed=2))
@@ -101,19 +100,9 @@ def narrow(browser: Browser, dashboard: Dashboard) -> Iterator[Page]:
         yield loaded(page)
 
 
-def rows_of(page: Page, name: str) -> Locator:
-    return page.get_by_role("region", name=name).locator("tbody tr")
-
-
 def loaded(page: Page) -> Page:
     expect(rows_of(page, "Versions of XAGUSD")).to_have_count(2, timeout=60_000)  # the first context imports libraries
     return page
-
-
-def confirm(page: Page, *, reason: str, password: str) -> None:
-    page.get_by_label("Reason, which is kept").fill(reason)
-    page.get_by_label("Operator password").fill(password)
-    page.get_by_role("button", name="Confirm").click()
 
 
 def served(service: Server) -> set[int]:
@@ -250,8 +239,7 @@ def visit_of(folder: Path) -> PageContext:
 
 
 def test_a_move_is_refused_once_the_alias_is_elsewhere(folder: Path, empty: Path, tmp_path: Path) -> None:
-    for name in ("mlflow.db", "ledger.db"):
-        shutil.copy(empty / name, tmp_path / name)
+    shutil.copytree(empty, tmp_path, dirs_exist_ok=True)
     with registry_of(tmp_path) as registry:
         register(registry, folder / "model", count=3)
         promote(registry, 1, 2)

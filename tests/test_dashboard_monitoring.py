@@ -11,10 +11,11 @@ import numpy as np
 import panel as pn
 import polars as pl
 import pytest
-from browsing import Dashboard, hidden_at_the_right, open_page, shown, violations
-from playwright.sync_api import Browser, Locator, Page, expect
+from browsing import Dashboard, confirm, hidden_at_the_right, open_page, rows_of, shown, violations
+from playwright.sync_api import Browser, Page, expect
+from processes import wait_for
 from prometheus_client.samples import Sample
-from serving import Server, running, wait_for
+from serving import Server, running
 from test_configs import compose as composed
 from test_monitor_parts import FORECAST
 from watched import CLOCK, DECIDED, make_watched, opened
@@ -55,13 +56,6 @@ SLOW = Finding("service_latency", "http://127.0.0.1:8000", Health.BAD, "9 of 90 
 
 
 @pytest.fixture(scope="module")
-def now(hourly_bars: pl.DataFrame) -> datetime:
-    """A quarter of an hour after the last bar."""
-    last: datetime = hourly_bars["ts"][-1]
-    return last + HOUR + timedelta(minutes=15)
-
-
-@pytest.fixture(scope="module")
 def folder(
     empty: Path, hourly_bars: pl.DataFrame, silver: Session, now: datetime, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
@@ -92,16 +86,6 @@ def started(folder: Path, now: datetime) -> Iterator[tuple[Server, Dashboard]]:
 def page(browser: Browser, dashboard: Dashboard) -> Iterator[Page]:
     with open_page(browser, f"{dashboard.url}/?page=monitoring") as page:
         yield page
-
-
-def rows_of(page: Page, name: str) -> Locator:
-    return page.get_by_role("region", name=name).locator("tbody tr")
-
-
-def confirm(page: Page, *, reason: str, password: str) -> None:
-    page.get_by_label("Reason, which is kept").fill(reason)
-    page.get_by_label("Operator password").fill(password)
-    page.get_by_role("button", name="Confirm").click()
 
 
 def silences(folder: Path, now: datetime) -> list[tuple[str, str | None, timedelta, str, str]]:

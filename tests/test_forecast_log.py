@@ -25,7 +25,7 @@ import hydra
 import pytest
 import sqlalchemy as sa
 from hydra.core.global_hydra import GlobalHydra
-from processes import ROOT, WAIT_S, free_port, join
+from processes import ROOT, WAIT_S, free_port, join, wait_for
 from test_ledger import AT, DAY, FORECAST
 
 from lstm_ts.configuration.parts import CONF, construct
@@ -123,13 +123,6 @@ def ids(*numbers: int) -> list[str]:
     return [f"{number:04}" for number in numbers]
 
 
-def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen in 20 s"
-        time.sleep(0.005)
-
-
 @contextmanager
 def open_log(url: str, **changes: Any) -> Iterator[ForecastLog]:
     Ledger(url).close()
@@ -191,7 +184,7 @@ def test_forecasts_are_written_in_their_order_and_counted(ledger_url: str) -> No
     with open_log(ledger_url) as log:
         for number in range(250):
             log.add(row(number))
-        until(lambda: log.counts() == LogCounts(queued=0, written=250, dropped=0, refused=0))
+        wait_for(lambda: log.counts() == LogCounts(queued=0, written=250, dropped=0, refused=0))
         assert kept(ledger_url) == ids(*range(250))
 
 
@@ -214,7 +207,7 @@ def test_a_full_batch_is_not_made_to_wait(ledger_url: str) -> None:
                 log.add(row(number))
             time.sleep(0.1)  # the writer has the ledger open and waits for more
             log.add(row(first + 99))
-            until(lambda full=first + 100: log.counts().written == full)
+            wait_for(lambda full=first + 100: log.counts().written == full)
 
 
 def test_a_log_without_forecasts_opens_no_ledger(tmp_path: Path) -> None:
@@ -231,7 +224,7 @@ def test_nobody_waits_for_a_writer_that_waits_for_the_database(ledger_url: str) 
     counted: list[LogCounts] = []
     with open_log(ledger_url, capacity=200, interval_s=0.0) as log:
         log.add(row(0))
-        until(lambda: log.counts().written == 1)
+        wait_for(lambda: log.counts().written == 1)
         with locked(ledger_url):  # SQLite waits for 30 s, PostgreSQL for ever
             caller = threading.Thread(target=add, daemon=True)
             caller.start()
@@ -245,12 +238,12 @@ def test_closing_does_not_wait_for_ever_for_a_writer_that_waits_for_the_database
 ) -> None:
     with open_log(ledger_url, close_s=0.3, interval_s=0.0) as log:
         log.add(row(0))
-        until(lambda: log.counts().written == 1)
+        wait_for(lambda: log.counts().written == 1)
         with locked(ledger_url):
             log.add(row(1))
             log.close()
             assert "1 forecasts were not written: the ledger did not accept them in 0.3 s" in caplog.text
-        until(lambda: log.counts().written == 2)
+        wait_for(lambda: log.counts().written == 2)
 
 
 def test_an_outage_loses_only_what_the_queue_has_no_room_for(
@@ -259,13 +252,13 @@ def test_an_outage_loses_only_what_the_queue_has_no_room_for(
     caplog.set_level(logging.INFO, "serve.ledger.forecast_log")
     with open_log(quick_url, capacity=200) as log:
         log.add(row(0))
-        until(lambda: log.counts().written == 1)
+        wait_for(lambda: log.counts().written == 1)
         with outage():
             for number in range(1, 251):
                 log.add(row(number))
-            until(lambda: "forecasts are queued" in caplog.text)
+            wait_for(lambda: "forecasts are queued" in caplog.text)
             assert log.counts() == LogCounts(queued=200, written=1, dropped=50, refused=0)
-        until(lambda: log.counts() == LogCounts(queued=0, written=201, dropped=50, refused=0))
+        wait_for(lambda: log.counts() == LogCounts(queued=0, written=201, dropped=50, refused=0))
         log.add(row(300))
     assert kept(quick_url) == ids(*range(201), 300)
     assert "The ledger is reachable again" in caplog.text
@@ -277,9 +270,9 @@ def test_an_outage_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture
     with open_log(url, interval_s=0.0, retry_s=0.001) as log:
         with locked(url):
             log.add(row(0))
-            until(lambda: "1 forecasts are queued: Expected the ledger" in caplog.text)
+            wait_for(lambda: "1 forecasts are queued: Expected the ledger" in caplog.text)
             time.sleep(0.2)
-        until(lambda: log.counts().written == 1)
+        wait_for(lambda: log.counts().written == 1)
     assert len(caplog.records) == 1, caplog.text
 
 
@@ -289,7 +282,7 @@ def test_a_database_that_is_down_at_the_start_gets_the_forecasts_later(quick_url
         with outage():
             for number in range(5):
                 log.add(row(number))
-        until(lambda: log.counts().written == 5)
+        wait_for(lambda: log.counts().written == 5)
     assert kept(quick_url) == ids(*range(5))
 
 
@@ -346,14 +339,14 @@ def test_a_ledger_that_is_removed_or_replaced_is_noticed_and_gets_the_forecasts_
         log.find_ledger(make=True)
         log.start()
         log.add(row(0))
-        until(lambda: log.counts().written == 1)
+        wait_for(lambda: log.counts().written == 1)
         assert log.trouble is None
         replace_it(other)  # beside, where nothing of the log opens it before it is whole
         before = other.read_bytes() if other.is_file() else None
         file.rename(away)
         if other.exists():
             other.rename(file)
-        until(lambda: words in str(log.trouble))  # nothing is forecast meanwhile
+        wait_for(lambda: words in str(log.trouble))  # nothing is forecast meanwhile
         for number in range(1, 5):
             log.add(row(number))
         time.sleep(0.1)
@@ -361,8 +354,8 @@ def test_a_ledger_that_is_removed_or_replaced_is_noticed_and_gets_the_forecasts_
         assert (file.read_bytes() if file.is_file() else None) == before
         shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
         away.rename(file) if back == "the file itself" else shutil.copy(away, file)
-        until(lambda: log.counts() == LogCounts(queued=0, written=5, dropped=0, refused=0))
-        until(lambda: log.trouble is None)
+        wait_for(lambda: log.counts() == LogCounts(queued=0, written=5, dropped=0, refused=0))
+        wait_for(lambda: log.trouble is None)
     assert kept(f"sqlite:///{file}") == ids(*range(5))
     assert sum(words in message for message in caplog.messages) == 1
 
@@ -374,10 +367,10 @@ def test_a_ledger_whose_folder_is_away_before_the_first_forecast_is_not_made_aga
         log.find_ledger(make=True)
         folder.rename(away)
         log.add(row(0))
-        until(lambda: "got no file there" in str(log.trouble))
+        wait_for(lambda: "got no file there" in str(log.trouble))
         assert not folder.exists()
         away.rename(folder)
-        until(lambda: log.counts().written == 1)
+        wait_for(lambda: log.counts().written == 1)
     assert kept(url) == ids(0)
 
 
@@ -401,14 +394,14 @@ def test_another_ledger_in_the_same_database_gets_nothing(ledger_url: str) -> No
     with open_log(ledger_url) as log:
         log.find_ledger(make=True)
         log.add(row(0))
-        until(lambda: log.counts().written == 1)
+        wait_for(lambda: log.counts().written == 1)
         execute("ALTER SCHEMA public RENAME TO away", "CREATE SCHEMA public")
-        until(lambda: "got an empty one" in str(log.trouble))
+        wait_for(lambda: "got an empty one" in str(log.trouble))
         Ledger(ledger_url).close()
         log.add(row(1))
-        until(lambda: "got another one" in str(log.trouble))
+        wait_for(lambda: "got another one" in str(log.trouble))
         execute("DROP SCHEMA public CASCADE", "ALTER SCHEMA away RENAME TO public")
-        until(lambda: log.counts().written == 2)
+        wait_for(lambda: log.counts().written == 2)
     assert kept(ledger_url) == ids(0, 1)
 
 
@@ -419,11 +412,11 @@ def test_a_disk_without_room_is_said_and_the_forecasts_are_written_once_there_is
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
         try:
             log.add(row(0))
-            until(lambda: log.trouble is not None)
+            wait_for(lambda: log.trouble is not None)
             assert log.counts() == LogCounts(queued=1, written=0, dropped=0, refused=0)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        until(lambda: log.counts().written == 1)
+        wait_for(lambda: log.counts().written == 1)
     assert kept(url) == ids(0)
 
 
@@ -432,8 +425,8 @@ def test_that_forecasts_are_lost_is_said_once_an_outage(quick_url: str, outage: 
         with outage():
             for number in range(102):
                 log.add(row(number))
-            until(lambda: log.trouble is not None)
-        until(lambda: log.counts().written == 100)
+            wait_for(lambda: log.trouble is not None)
+        wait_for(lambda: log.counts().written == 100)
     assert [text for text in caplog.messages if "queue is full" in text] == [
         "The forecast queue is full (100): dropping forecasts"
     ]

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from processes import output, wait_for
-from test_store import WRITER, bars, let_go, start_processes, upsert
+from conftest import Start
+from processes import let_go, output, wait_for
+from test_store import WRITER, bars, upsert
 
 from lstm_ts.cli import compose
 from lstm_ts.configuration.parts import processed_store
@@ -104,9 +105,9 @@ def test_a_file_of_another_kind_where_a_month_belongs_is_not_overwritten(store: 
     assert {path.name for path in store.folder.iterdir()} == {month.name, "reader.lock", "writer.lock"}
 
 
-def test_what_a_killed_writer_left_is_removed_and_nothing_else(store: BarStore) -> None:
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(store: BarStore, start: Start) -> None:
     mine = lay(store.folder, "2013-05-0123456789ab.parquet", "staging/x")
-    (writer,) = start_processes(WRITER, store.folder, ["20.0"])
+    (writer,) = start(WRITER, store.folder, "20.0")
     let_go(writer)
     wait_for(lambda: list(store.folder.glob("staging-*/*.parquet")), process=writer)
     writer.kill()

@@ -2,11 +2,8 @@
 
 import asyncio
 import json
-import os
 import re
 import resource
-import shutil
-import signal
 import socket
 import struct
 import subprocess
@@ -25,12 +22,11 @@ import httpx
 import polars as pl
 import pytest
 import uvicorn
-from processes import ROOT, WAIT_S
-from serving import Body, Server, make_bars, registry_of, running, save_model, wait_for
+from processes import ROOT, WAIT_S, stopped, wait_for
+from serving import Body, Server, make_servable, running
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from test_configs import compose
-from test_registry import promote, register
 
 from lstm_ts.configuration.parts import construct
 from lstm_ts.errors import ConfigError
@@ -55,11 +51,7 @@ POST = b"POST /predict HTTP/1.1\r\nHost: here\r\n"
 
 @pytest.fixture(scope="module")
 def folder(empty: Path, hourly_bars: pl.DataFrame, silver: Session, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = shutil.copytree(empty, tmp_path_factory.mktemp("hostile"), dirs_exist_ok=True)
-    with registry_of(folder) as registry:
-        register(registry, save_model(folder / "model", hourly_bars, silver, seed=1))
-        promote(registry, 1)
-    return folder
+    return make_servable(tmp_path_factory.mktemp("hostile"), empty, hourly_bars, silver, source="synthetic test hours")
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +59,6 @@ def server(folder: Path) -> Iterator[Server]:
     with running(Server(folder, *LIMITS)) as server:
         wait_for(lambda: server.health().ready)
         yield server
-
-
-@pytest.fixture(scope="module")
-def window(silver: Session) -> Body:
-    return {"symbol": "XAGUSD", "bars": make_bars(silver)}
 
 
 def connect(server: Server) -> socket.socket:
@@ -625,20 +612,9 @@ def test_a_browser_draws_the_documentation_without_asking_another_host(
 # Workers that do not answer
 
 
-@contextmanager
-def stopped(pids: list[int]) -> Iterator[None]:
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
-
-
 def test_a_stopped_worker_costs_no_client_an_answer_and_is_seen_in_health(server: Server, window: Body) -> None:
     for pid in server.workers():
-        with stopped([pid]):
+        with stopped(pid):
             waits = []
             for _ in range(20):
                 started = time.monotonic()
@@ -656,7 +632,7 @@ def test_a_stopped_worker_costs_no_client_an_answer_and_is_seen_in_health(server
 def test_while_all_workers_are_stopped_health_says_so_and_requests_are_refused_soon(
     server: Server, window: Body
 ) -> None:
-    with stopped(server.workers()):
+    with stopped(*server.workers()):
         started = time.monotonic()
         assert server.predict(window).status_code == 503
         assert time.monotonic() - started < 10  # answer_s is 20

@@ -1,12 +1,9 @@
 import logging
-import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -14,9 +11,10 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from conftest import Start
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from processes import WAIT_S, join, output, read_line, stop, wait_for
+from processes import WAIT_S, join, let_go, output, read_line, wait_for
 from sqlalchemy.exc import DBAPIError
 
 from lstm_ts.errors import LedgerError, RowRefused
@@ -132,41 +130,6 @@ def die(connection, cursor, statement, *rest):
         os.kill(os.getpid(), signal.SIGKILL)
 Ledger(sys.argv[1])
 """
-
-Start = Callable[..., list[subprocess.Popen[str]]]
-
-
-@pytest.fixture
-def start() -> Iterator[Start]:
-    """Start one process per argument; each is loaded, and waits for a line, when this returns."""
-    started = []
-
-    def start_all(script: str, url: str, *arguments: str) -> list[subprocess.Popen[str]]:
-        for argument in arguments:
-            process = subprocess.Popen(
-                [sys.executable, "-c", script, url, argument],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
-            )
-            started.append(process)
-        assert {hear(process) for process in started} == {"loaded"}
-        return started
-
-    yield start_all
-    for process in started:
-        stop(process)
-
-
-def let_go(process: subprocess.Popen[str]) -> None:
-    assert process.stdin is not None
-    process.stdin.write("go\n")
-    process.stdin.flush()
-
-
-def hear(process: subprocess.Popen[str]) -> str:
-    return read_line(process)
 
 
 def execute(url: str, *statements: str) -> None:
@@ -614,26 +577,26 @@ def test_a_second_holder_waits_and_says_for_what(ledger_url: str, start: Start) 
     Ledger(ledger_url).close()
     first, second, other = start(HOLD, ledger_url, "XAGUSD", "XAGUSD", "XAUUSD")
     let_go(first)
-    assert hear(first) == "holding"
+    assert read_line(first) == "holding"
     let_go(second)
     shown = ledger_url.replace("correct-horse", "***")
-    assert hear(second) == f"Waiting for the model XAGUSD in the ledger {shown}: another process holds it"
+    assert read_line(second) == f"Waiting for the model XAGUSD in the ledger {shown}: another process holds it"
     let_go(other)
-    assert hear(other) == "holding"
+    assert read_line(other) == "holding"
     let_go(first)
-    assert hear(first) == "let go"
-    assert hear(second) == "holding"
+    assert read_line(first) == "let go"
+    assert read_line(second) == "holding"
 
 
 def test_a_killed_holder_frees_what_it_held(ledger_url: str, start: Start) -> None:
     Ledger(ledger_url).close()
     holder, waiter = start(HOLD, ledger_url, "XAGUSD", "XAGUSD")
     let_go(holder)
-    assert hear(holder) == "holding"
+    assert read_line(holder) == "holding"
     let_go(waiter)
-    assert hear(waiter).startswith("Waiting for the model XAGUSD")
+    assert read_line(waiter).startswith("Waiting for the model XAGUSD")
     holder.kill()
-    assert hear(waiter) == "holding"
+    assert read_line(waiter) == "holding"
 
 
 def test_an_exception_of_the_holder_passes_as_it_is_and_frees(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:

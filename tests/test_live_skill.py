@@ -15,7 +15,8 @@ import numpy as np
 import polars as pl
 import psutil
 import pytest
-from serving import Body, Server, make_bars, move_ledger, registry_of, running, save_model, wait_for
+from processes import wait_for
+from serving import Body, Server, make_servable, move_ledger, registry_of, running
 from test_alerts import DRIFT as DRIFTED
 from test_alerts import alerts, good
 from test_configs import compose
@@ -40,7 +41,6 @@ from lstm_ts.monitoring.run import MonitorRun
 from lstm_ts.monitoring.verdict import ChallengeVerdict, Evidence, Record, VerdictState
 from lstm_ts.monitoring.versions import DRIFT, WatchedVersion
 from lstm_ts.registry.registry import Registry
-from lstm_ts.store.bar_store import BarStore
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 SOON_S = 10  # a busy machine's, for what takes poll_s, half a second for the servers of tests
@@ -48,29 +48,16 @@ SETTINGS = construct(compose("train", "+live_skill=default").live_skill)
 
 
 @pytest.fixture(scope="module")
-def models(hourly_bars: pl.DataFrame, silver: Session, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("models")
-    return [save_model(folder / str(seed), hourly_bars, silver, seed=seed) for seed in (1, 2)]
-
-
-@pytest.fixture(scope="module")
-def now_bars(silver: Session) -> list[Body]:
-    return make_bars(silver)
-
-
-@pytest.fixture(scope="module")
 def folder(
-    empty: Path, models: list[Path], hourly_bars: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory
+    empty: Path,
+    models: list[Path],
+    hourly_bars: pl.DataFrame,
+    silver: Session,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """Two versions, the first of them champion, and bars of long ago."""
-    folder = Path(shutil.copytree(empty, tmp_path_factory.mktemp("served"), dirs_exist_ok=True))
-    with BarStore(folder / "data/processed/XAGUSD", HOURLY_SCHEMA).upsert("synthetic test hours") as staging:
-        staging.add(hourly_bars)
-    with registry_of(folder) as registry:
-        for model in models:
-            register(registry, model)
-        promote(registry, 1)
-    return folder
+    served = tmp_path_factory.mktemp("served")
+    return make_servable(served, empty, hourly_bars, silver, *models, source="synthetic test hours")
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ import numpy as np
 import polars as pl
 import pytest
 from commands import Done, run_process
-from processes import ROOT, WAIT_S, python
-from serving import Body, Server, make_bars, make_servable, running, wait_for
+from processes import ROOT, WAIT_S, python, wait_for
+from serving import Body, Server, make_servable, running
 
 from lstm_ts import clock
 from lstm_ts.cli import _log_fields, compose
@@ -172,7 +172,7 @@ def test_predict_and_registry_tell_their_lines_as_json(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[Server]:
-    with running(Server(folder, "log=json", keys="right")) as server:
+    with running(Server(folder, keys="right")) as server:
         wait_for(lambda: server.health().ready)
         yield server
 
@@ -182,13 +182,14 @@ def lines_of(server: Server) -> list[Line]:
     return read(text[: text.rfind("\n") + 1], command="serve")
 
 
-def test_a_request_is_followed_from_http_to_the_ledger(server: Server, silver: Session, folder: Path) -> None:
-    body: dict[str, str | list[Body]] = {"symbol": "XAGUSD", "bars": make_bars(silver)}
-    reply = server.client.post("/predict", json=body, headers={"X-Request-ID": "followed-1"}).raise_for_status()
+def test_a_request_is_followed_from_http_to_the_ledger(server: Server, window: Body, folder: Path) -> None:
+    reply = server.client.post("/predict", json=window, headers={"X-Request-ID": "followed-1"}).raise_for_status()
     assert reply.json()["request_id"] == "followed-1"
     wait_for(lambda: any(line.get("request_id") == "followed-1" for line in lines_of(server)))
     (line,) = [line for line in lines_of(server) if line.get("request_id") == "followed-1"]
     assert (line["event"], line["symbol"], line["version"], line["status"]) == ("answered", "XAGUSD", "1", 200)
+    assert (line["message"], line["route"], line["arm"]) == ("answered", "/predict", "champion")
+    assert "bars" not in str(line)
     with closing(Ledger(f"sqlite:///{folder}/ledger.db", make=False)) as ledger:
         now = clock.now()
         wait_for(lambda: ledger.forecasts("XAGUSD", since=now - timedelta(hours=1), until=now + timedelta(hours=1)))

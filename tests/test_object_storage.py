@@ -15,7 +15,8 @@ from commands import mistake, run, succeed
 from conftest import make_files
 from mlflow import MlflowClient
 from moto.server import ThreadedMotoServer
-from serving import Server, make_servable, running, wait_for
+from processes import wait_for
+from serving import Server, make_servable, running
 from test_full_disk import RETRAIN
 
 from lstm_ts.errors import ConfigError, LstmTsError

@@ -7,7 +7,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 from omegaconf.errors import OmegaConfBaseException
-from serving import Body, Server, make_bars, make_servable, running, wait_for
+from processes import wait_for
+from serving import Body, Server, make_servable, running
 
 from lstm_ts.cli import compose
 from lstm_ts.configuration.explanations import describe_error
@@ -77,11 +78,6 @@ def server(
         with running(Server(folder)) as server:
             wait_for(lambda: server.health().ready)
             yield server
-
-
-@pytest.fixture(scope="module")
-def window(silver: Session) -> Body:
-    return {"symbol": "XAGUSD", "bars": make_bars(silver)}
 
 
 def test_sagemaker_pings_and_invokes(server: Server, window: Body) -> None:

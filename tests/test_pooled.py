@@ -12,7 +12,8 @@ import pytest
 import torch
 from commands import mistake, run, succeed
 from models import make_data, random_network, symbol_bars
-from serving import Server, running, wait_for
+from processes import wait_for
+from serving import Server, running
 from test_configs import compose, without_hydra
 
 from lstm_ts import http_schema

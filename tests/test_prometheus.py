@@ -21,10 +21,10 @@ import httpx
 import polars as pl
 import pytest
 import yaml
-from processes import ROOT, WAIT_S, child, free_port
+from processes import ROOT, WAIT_S, child, free_port, wait_for
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
-from serving import Server, running, wait_for
+from serving import Server, running
 from test_configs import compose
 from watched import CLOCK, make_watched, opened
 from webhook import Webhook, open_webhook
@@ -32,7 +32,7 @@ from webhook import Webhook, open_webhook
 from lstm_ts.configuration.parts import construct
 from lstm_ts.ledger.monitor_rows import MonitorState
 from lstm_ts.ledger.monitor_tables import put_states
-from lstm_ts.market.session import HOUR, Session
+from lstm_ts.market.session import Session
 from lstm_ts.monitoring.alerts import RULES, Alerts
 from lstm_ts.monitoring.concept_drift import DriftState
 from lstm_ts.monitoring.findings import Finding, Health
@@ -190,12 +190,6 @@ def test_the_panels_have_titles_and_room() -> None:
         assert panel["title"] and not cells & taken and at["x"] + at["w"] <= 24, panel["title"]
         taken |= cells
     assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
-
-
-@pytest.fixture(scope="module")
-def now(hourly_bars: pl.DataFrame) -> datetime:
-    last: datetime = hourly_bars["ts"][-1]
-    return last + HOUR + timedelta(minutes=15)
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import polars as pl
 import pytest
 from models import make_data, random_network, symbol_bars
-from processes import ROOT, WAIT_S, fork
+from processes import ROOT, WAIT_S, fork, free_port, wait_for
 
 from lstm_ts.errors import ArtifactError, ConfigError, RegistryError
 from lstm_ts.ledger.ledger import Ledger
@@ -746,13 +747,6 @@ def test_the_command_prints_results_alone_and_leaves_no_file(folder: Path, model
 # A server
 
 
-def free_port() -> int:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        port: int = held.getsockname()[1]
-        return port
-
-
 @pytest.fixture
 def server(folder: Path) -> Iterator[str]:
     port = str(free_port())
@@ -773,23 +767,12 @@ def server(folder: Path) -> Iterator[str]:
     with (folder / "server.log").open("w") as output:
         process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, start_new_session=True)
     try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+            wait_for(lambda: client.get("/health").is_success, 120, process=process)
         yield f"http://127.0.0.1:{port}"
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(WAIT_S)
-
-
-def wait_until_it_answers(registry: Registry, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            registry.names()
-        except RegistryError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.5)
-        else:
-            return
 
 
 @pytest.mark.slow
@@ -797,7 +780,6 @@ def test_a_server_keeps_versions_and_aliases_over_http(
     server: str, model: Path, folder: Path, hourly_bars: pl.DataFrame
 ) -> None:
     registry, ledger = open_registry(folder, server)
-    wait_until_it_answers(registry)
     register(registry, model, count=2)
     promote(registry, 1, 2)
     version = registry.version("XAGUSD", "champion")

@@ -22,8 +22,8 @@ from typing import Any
 import httpx
 import polars as pl
 import pytest
-from processes import ROOT, WAIT_S, child, end, free_port
-from serving import Body, make_bars, make_servable, wait_for
+from processes import ROOT, WAIT_S, child, end, free_port, wait_for
+from serving import Body, make_bars, make_servable
 from test_prometheus import program
 
 from lstm_ts.ledger.ledger import Ledger

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from serving import TSTEPS, Body, Server, frame, make_bars, registry_of, running, save_model, wait_for
+from processes import wait_for
+from serving import TSTEPS, Body, Server, frame, registry_of, running, save_model
 from test_registry import promote, register
 
 from lstm_ts import http_schema
@@ -58,11 +59,6 @@ def folder(prepared: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture(scope="module")
-def bars(silver: Session) -> list[Body]:
-    return make_bars(silver)
-
-
 @pytest.fixture
 def served(folder: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
     with running(Server(folder, *request.param)) as server:
@@ -96,17 +92,17 @@ def median(prepared: Path, version: int, bars: list[Body]) -> np.ndarray:
 
 @pytest.mark.parametrize("served", [("traffic=ab", "workers_per_device=2")], indirect=True)
 def test_a_client_keeps_its_arm_and_is_told_which(
-    served: Server, prepared: Path, folder: Path, bars: list[Body]
+    served: Server, prepared: Path, folder: Path, now_bars: list[Body]
 ) -> None:
     arms = {f"client {n}": choose_arm(f"client {n}", HALF) for n in range(12)}
     assert set(arms.values()) == {Arm.CHAMPION, Arm.CHALLENGER}
     version_of = {Arm.CHAMPION: 1, Arm.CHALLENGER: 2}
-    expected = {arm: median(prepared, version, bars) for arm, version in version_of.items()}
+    expected = {arm: median(prepared, version, now_bars) for arm, version in version_of.items()}
     for key, arm in [*arms.items(), *arms.items()]:
-        reply = ask(served, bars, key)
+        reply = ask(served, now_bars, key)
         assert (reply.arm, reply.model.alias, reply.model.version) == (arm, arm, version_of[arm])
         np.testing.assert_allclose([s.price for s in reply.path], expected[arm], rtol=1e-6)
-    nameless = [ask(served, bars) for _ in range(30)]
+    nameless = [ask(served, now_bars) for _ in range(30)]
     assert [reply.arm for reply in nameless] == [choose_arm(reply.request_id, HALF) for reply in nameless]
     wait_for(lambda: {(reply.request_id, reply.arm) for reply in nameless} <= logged(folder).keys())
     seconds = [reply for reply in nameless if reply.arm == "challenger"]
@@ -120,13 +116,15 @@ def test_a_client_keeps_its_arm_and_is_told_which(
     with registry_of(folder) as registry:
         promote(registry, 2)  # it is both now, and one arm is left
     wait_for(lambda: all(w.model and w.model.version == 2 and not w.challenger for w in served.health().workers))
-    assert {(ask(served, bars, key).arm, ask(served, bars, key).model.version) for key in arms} == {("champion", 2)}
+    assert {(ask(served, now_bars, key).arm, ask(served, now_bars, key).model.version) for key in arms} == {
+        ("champion", 2)
+    }
 
 
 @pytest.mark.parametrize("served", [("traffic=shadow",)], indirect=True)
-def test_a_shadow_is_kept_and_not_seen(served: Server, prepared: Path, folder: Path, bars: list[Body]) -> None:
+def test_a_shadow_is_kept_and_not_seen(served: Server, prepared: Path, folder: Path, now_bars: list[Body]) -> None:
     with ThreadPoolExecutor(4) as pool:
-        replies = list(pool.map(lambda _: ask(served, bars), range(20)))
+        replies = list(pool.map(lambda _: ask(served, now_bars), range(20)))
     assert {(reply.arm, reply.model.version) for reply in replies} == {("champion", 1)}
     both = {(reply.request_id, arm) for reply in replies for arm in ("champion", "shadow")}
     wait_for(lambda: both <= logged(folder).keys())
@@ -135,7 +133,7 @@ def test_a_shadow_is_kept_and_not_seen(served: Server, prepared: Path, folder: P
         shadow = rows[reply.request_id, "shadow"]
         assert shadow.version == 2
         assert shadow.input_sha256 == rows[reply.request_id, "champion"].input_sha256
-        np.testing.assert_allclose(shadow.path.median_H, median(prepared, 2, bars), rtol=1e-6)
+        np.testing.assert_allclose(shadow.path.median_H, median(prepared, 2, now_bars), rtol=1e-6)
     wait_for(lambda: served.metric('lstm_ts_shadow_total{outcome="made"}') == 20)
     [row] = traffic(folder)
     assert (row.service, row.to_challenger, row.stopped) == (served.client.base_url.netloc.decode(), True, None)
@@ -145,12 +143,12 @@ CANARY = ("traffic=canary", "traffic.challenger_share=0.5", "traffic.guardrails.
 
 
 @pytest.mark.parametrize("served", [(*CANARY, "api_servers=2")], indirect=True)
-def test_a_canary_that_fails_harms_no_client_and_is_stopped(served: Server, folder: Path, bars: list[Body]) -> None:
+def test_a_canary_that_fails_harms_no_client_and_is_stopped(served: Server, folder: Path, now_bars: list[Body]) -> None:
     """The challenger refuses windows that the champion answers."""
     challenge(folder, 3)
     wait_for(lambda: [w.challenger and w.challenger.version for w in served.health().workers] == [3])
     time.sleep(1)
-    short = bars[-TSTEPS:]
+    short = now_bars[-TSTEPS:]
     assert {ask(served, short).model.version for _ in range(15)} == {1}
     for _ in range(200):
         ask(served, short)
@@ -161,7 +159,7 @@ def test_a_canary_that_fails_harms_no_client_and_is_stopped(served: Server, fold
     assert "Stopped the challenger, version 3:" in served.log.read_text()
     assert "of the challenger's" in served.log.read_text()
     assert served.metric('lstm_ts_fell_back_total{version="3"}') >= 10
-    assert {ask(served, bars).arm for _ in range(20)} == {"champion"}  # long enough for it, and it is not asked
+    assert {ask(served, now_bars).arm for _ in range(20)} == {"champion"}  # long enough for it, and it is not asked
     challenge(folder, 2)
     wait_for(lambda: {ask(served, short).model.version for _ in range(20)} == {1, 2})
 
@@ -173,13 +171,13 @@ def test_a_canary_that_fails_harms_no_client_and_is_stopped(served: Server, fold
     indirect=["served"],
 )  # fmt: skip
 def test_a_slow_challenger_is_stopped_though_the_champion_waits_behind_it(
-    served: Server, folder: Path, bars: list[Body], arm: str
+    served: Server, folder: Path, now_bars: list[Body], arm: str
 ) -> None:
     challenge(folder, 4)
     wait_for(lambda: [w.challenger and w.challenger.version for w in served.health().workers] == [4])
     with ThreadPoolExecutor(4) as pool:
         for _ in range(50):
-            list(pool.map(lambda _: ask(served, bars), range(8)))
+            list(pool.map(lambda _: ask(served, now_bars), range(8)))
             if served.metric('lstm_ts_challenger_stopped_total{version="4"}'):
                 break
     assert "of the challenger's" in served.log.read_text()
@@ -192,14 +190,14 @@ def test_a_slow_challenger_is_stopped_though_the_champion_waits_behind_it(
 
 @pytest.mark.parametrize("served", [("traffic=shadow", "answer_s=80", "health_s=80")], indirect=True)
 def test_what_a_killed_worker_had_begun_is_answered_at_once_and_the_rest_by_the_next(
-    served: Server, bars: list[Body]
+    served: Server, now_bars: list[Body]
 ) -> None:
     for _ in range(5):
         wait_for(lambda: served.health().ready)
         (worker,) = served.workers()
         os.kill(worker, signal.SIGSTOP)
         with ThreadPoolExecutor(5) as pool:
-            asked = [pool.submit(served.predict, {"symbol": "XAGUSD", "bars": bars}) for _ in range(5)]
+            asked = [pool.submit(served.predict, {"symbol": "XAGUSD", "bars": now_bars}) for _ in range(5)]
             wait_for(lambda: served.metric("lstm_ts_requests_waiting") == 5)
             os.kill(worker, signal.SIGKILL)
             assert wait(asked, 20, FIRST_COMPLETED).done  # not after answer_s: nobody waits for a dead worker

@@ -30,7 +30,7 @@ from hydra.core.hydra_config import HydraConfig
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig
-from processes import WAIT_S, free_port
+from processes import WAIT_S, free_port, wait_for
 from serving import (
     HORIZON,
     MAX_MISSING,
@@ -38,12 +38,11 @@ from serving import (
     Body,
     Server,
     frame,
-    make_bars,
+    make_servable,
     move_ledger,
     registry_of,
     running,
     save_model,
-    wait_for,
 )
 from test_configs import compose
 from test_registry import alter, files_of, promote, register
@@ -80,33 +79,17 @@ FLAGS = Flags(stale_hours=2, missing_share=0.1, volatility=(0.25, 4.0))
 
 
 @pytest.fixture(scope="module")
-def models(hourly_bars: pl.DataFrame, silver: Session, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two that disagree."""
-    folder = tmp_path_factory.mktemp("models")
-    return [save_model(folder / str(seed), hourly_bars, silver, seed=seed) for seed in (1, 2)]
-
-
-@pytest.fixture(scope="module")
-def now_bars(silver: Session) -> list[Body]:
-    return make_bars(silver)
-
-
-@pytest.fixture(scope="module")
 def folder(
-    empty: Path, models: list[Path], hourly_bars: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory
+    empty: Path,
+    models: list[Path],
+    hourly_bars: pl.DataFrame,
+    silver: Session,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """Two versions, the first of them champion, and a store of bars."""
     folder = tmp_path_factory.mktemp("serving")
-    for name in ("mlflow.db", "ledger.db"):
-        shutil.copy(empty / name, folder / name)
-    with BarStore(folder / "data/processed/XAGUSD", HOURLY_SCHEMA).upsert("synthetic test hours") as staging:
-        staging.add(hourly_bars)
-    with registry_of(folder) as registry:
-        for model in models:
-            register(registry, model)
-        promote(registry, 1)
     (folder / "keys").write_text("from-a-file\n")
-    return folder
+    return make_servable(folder, empty, hourly_bars, silver, *models, source="synthetic test hours")
 
 
 @pytest.fixture(scope="module")
@@ -802,24 +785,13 @@ def test_metrics_add_up_over_the_workers(server: Server, now_bars: list[Body]) -
     assert 0 < time.time() - server.metric("lstm_ts_started_timestamp_seconds ") < 600
 
 
-def test_log_lines_are_json_with_the_request_and_no_bars(server: Server, now_bars: list[Body]) -> None:
-    asked = server.ask(now_bars).request_id
-    wait_for(lambda: asked in server.log.read_text())
-    (line,) = [line for line in server.log.read_text().splitlines() if asked in line]
-    said = json.loads(line)
-    assert (said["message"], said["route"], said["status"]) == ("answered", "/predict", 200)
-    assert (said["version"], said["arm"]) == ("1", "champion")
-    assert "bars" not in line
-
-
 # From the first process to the last
 
 
 @pytest.fixture
 def bare(empty: Path, models: list[Path], tmp_path: Path) -> Path:
     """A registry with a version that is not champion yet, and kept away."""
-    for name in ("mlflow.db", "ledger.db"):
-        shutil.copy(empty / name, tmp_path / name)
+    shutil.copytree(empty, tmp_path, dirs_exist_ok=True)
     with registry_of(tmp_path) as registry:
         register(registry, models[0])
     (tmp_path / "mlflow.db").rename(tmp_path / "away.db")
@@ -1032,8 +1004,7 @@ def test_a_folder_too_deep_for_sockets_is_one_sentence(tmp_path: Path, monkeypat
 def test_traffic_for_a_challenger_that_there_never_was_is_refused_and_for_one_that_was_it_is_not(
     empty: Path, models: list[Path], tmp_path: Path
 ) -> None:
-    for name in ("mlflow.db", "ledger.db"):
-        shutil.copy(empty / name, tmp_path / name)
+    shutil.copytree(empty, tmp_path, dirs_exist_ok=True)
     uris = f"registry.uri=sqlite:///{tmp_path}/mlflow.db", f"registry.ledger=sqlite:///{tmp_path}/ledger.db"
     cfg = compose("serve", "traffic=canary", *uris)
     process, reader = RegistryProcess(), RemoteRegistry(tmp_path / SOCKET, cfg.registry.uri)

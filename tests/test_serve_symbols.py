@@ -7,7 +7,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from serving import Server, make_bars, registry_of, running, save_model, wait_for
+from processes import wait_for
+from serving import Server, make_bars, registry_of, running, save_model
 from test_registry import register
 
 from lstm_ts import http_schema

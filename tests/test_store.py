@@ -1,9 +1,6 @@
 """The store under repetition, interruption and company. The killed and competing writers are real processes."""
 
 import json
-import os
-import subprocess
-import sys
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -12,9 +9,10 @@ from typing import Any
 
 import polars as pl
 import pytest
+from conftest import Start
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from processes import output, read_line
+from processes import let_go, output
 
 from lstm_ts.errors import ConfigError, DataError, NoRows
 from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA
@@ -38,7 +36,7 @@ from lstm_ts.market.bars import BAR_SCHEMA
 from lstm_ts.store.bar_store import BarStore
 close = float(sys.argv[2])
 months = [datetime(2013 + m // 12, m % 12 + 1, 1, tzinfo=UTC) for m in range(24)]
-print("ready", flush=True)
+print("loaded", flush=True)
 sys.stdin.readline()
 with BarStore(Path(sys.argv[1]), BAR_SCHEMA).upsert("test minutes") as staging:
     for month in months:
@@ -54,7 +52,7 @@ from typing import Any
 import polars as pl
 from lstm_ts.market.bars import BAR_SCHEMA
 from lstm_ts.store.bar_store import BarStore
-print("ready", flush=True)
+print("loaded", flush=True)
 sys.stdin.readline()
 for step in range(10):
     minute = timedelta(minutes=int(sys.argv[2]) + 4 * step)
@@ -102,30 +100,6 @@ def test_no_source_stores_a_bar_that_cannot_be(tmp_path: Path, change: dict[str,
 def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
     """Every file with its time of change and its bytes; the locks are empty and stay."""
     return {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.iterdir() if p.suffix != ".lock"}
-
-
-def start_processes(script: str, folder: Path, arguments: list[str]) -> list[subprocess.Popen[str]]:
-    """One process per argument, each loaded and waiting for a line."""
-    environment = os.environ | {"POLARS_MAX_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, str(folder), argument],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        for argument in arguments
-    ]
-    for process in processes:
-        assert read_line(process) == "ready"
-    return processes
-
-
-def let_go(process: subprocess.Popen[str]) -> None:
-    assert process.stdin is not None
-    process.stdin.write("go\n")
-    process.stdin.flush()
 
 
 @pytest.fixture
@@ -344,8 +318,8 @@ def test_a_folder_that_was_copied_in_part_is_said(store: BarStore) -> None:
 
 
 @pytest.mark.slow
-def test_a_writer_killed_at_any_moment_leaves_the_old_rows_or_the_new(store: BarStore) -> None:
-    first, *writers = start_processes(WRITER, store.folder, [str(1.0 + i) for i in range(16)])
+def test_a_writer_killed_at_any_moment_leaves_the_old_rows_or_the_new(store: BarStore, start: Start) -> None:
+    first, *writers = start(WRITER, store.folder, *(str(1.0 + i) for i in range(16)))
     begun = time.monotonic()
     let_go(first)
     output(first)
@@ -369,8 +343,10 @@ def test_a_writer_killed_at_any_moment_leaves_the_old_rows_or_the_new(store: Bar
 
 
 @pytest.mark.slow
-def test_competing_writers_end_with_the_union_and_readers_never_see_half_an_upsert(store: BarStore) -> None:
-    writers = start_processes(COMPETITOR, store.folder, [str(i) for i in range(4)])
+def test_competing_writers_end_with_the_union_and_readers_never_see_half_an_upsert(
+    store: BarStore, start: Start
+) -> None:
+    writers = start(COMPETITOR, store.folder, *"0123")
     upsert(store, bars([20.0], datetime(2014, 1, 1, tzinfo=UTC)), bars([20.0], datetime(2014, 2, 1, tzinfo=UTC)))
     for writer in writers:
         let_go(writer)

@@ -9,7 +9,8 @@ from browsing import Dashboard, open_browser, shown
 from commands import mistake, run, succeed
 from omegaconf import OmegaConf
 from playwright.sync_api import expect
-from serving import Server, running, wait_for
+from processes import wait_for
+from serving import Server, running
 
 from lstm_ts import http_schema
 from lstm_ts.cli import compose

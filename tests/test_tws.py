@@ -20,7 +20,7 @@ from random import Random
 
 import polars as pl
 import pytest
-from processes import WAIT_S, child, output, read_line
+from processes import WAIT_S, child, listens, output, read_line, wait_for
 
 from tests.tws import Tws, parse_faults
 from tests.tws.faults import FAULTS, Meets, Schedule
@@ -575,18 +575,7 @@ def test_it_ends_with_the_one_that_started_it(tmp_path: Path) -> None:
         port = int(read_line(parent))
         socket.create_connection(("127.0.0.1", port)).close()
         parent.kill()
-    wait_until_refused(port)
-
-
-def wait_until_refused(port: int) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=5).close()
-        except ConnectionRefusedError:
-            return
-        time.sleep(0.05)
-    pytest.fail(f"something still listens on {port}")
+    wait_for(lambda: not listens("127.0.0.1", port), 30)
 
 
 @pytest.mark.parametrize("how", ["lifetime", "SIGTERM"])

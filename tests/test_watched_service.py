@@ -3,24 +3,24 @@
 import asyncio
 import re
 import shutil
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
 import pytest
-from processes import free_port
+from processes import free_port, wait_for
 from prometheus_client import generate_latest
-from serving import Server, make_bars, registry_of, running, save_model, wait_for
+from serving import Server, make_bars, registry_of, running, save_model
 from starlette.types import Message, Receive, Scope, Send
 from test_registry import promote, register
+from webhook import answering
 
 from lstm_ts.errors import ConfigError
 from lstm_ts.ledger.ledger import Ledger
@@ -79,11 +79,11 @@ class Pages:
         self.pages: dict[str, bytes | list[bytes]] = {"/health": READY, "/metrics": metrics(good=0)}
 
 
-@contextmanager
-def open_pages() -> Iterator[Pages]:
+@pytest.fixture
+def pages() -> Iterator[Pages]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            page = pages.pages[self.path]
+            page = opened.pages[self.path]
             self.send_response(200)
             self.end_headers()
             for part in [page] if isinstance(page, bytes) else page:
@@ -93,27 +93,8 @@ def open_pages() -> Iterator[Pages]:
 
         def log_message(self, *_: Any) -> None: ...
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, *_: Any) -> None:
-            """Whoever asked has gone."""
-
-    server = Server(("127.0.0.1", 0), Handler)
-    pages = Pages(server.server_address[1])
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
-        yield pages
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(10)
-
-
-@pytest.fixture
-def pages() -> Iterator[Pages]:
-    with open_pages() as opened:
+    with answering(Handler) as port:
+        opened = Pages(port)
         yield opened
 
 
