@@ -1,6 +1,8 @@
 """`source=ib` against the simulated TWS of `tests/tws`, through the unmodified client: the one that is installed."""
 
 import ast
+import asyncio
+import gc
 import logging
 import os
 import signal
@@ -30,6 +32,7 @@ from lstm_ts.market.completeness import State, classify, coverage
 from lstm_ts.market.session import Session
 from lstm_ts.sources.backfill import Backfill, BackfillResult
 from lstm_ts.sources.ib import source as ib
+from lstm_ts.sources.ib.connection import EventLoopRunner
 from lstm_ts.sources.ib.errors import MEANINGS, Action, explain
 from lstm_ts.sources.ib.errors import place as place_of
 from lstm_ts.sources.ib.login import check_account
@@ -574,6 +577,23 @@ def test_ctrl_c_of_the_command_is_one_sentence(tmp_path: Path) -> None:
             _, rest = output(process)
     assert process.returncode == 130
     assert "Interrupted: the answers received are stored" in rest and "Traceback" not in rest
+
+
+def test_ctrl_c_while_a_request_is_sent_is_raised_once(caplog: pytest.LogCaptureFixture) -> None:
+    runner = EventLoopRunner(lambda: None, "127.0.0.1", 7497, 1.0)
+
+    async def send() -> None:
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(60)
+
+    async def ask() -> None:
+        await asyncio.ensure_future(send())
+
+    with pytest.raises(KeyboardInterrupt):
+        runner.run(ask())
+    runner.close(None)
+    gc.collect()  # asyncio logs what nobody has retrieved
+    assert not caplog.records
 
 
 @pytest.mark.slow

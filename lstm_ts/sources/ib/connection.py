@@ -147,13 +147,12 @@ class EventLoopRunner:
     def __init__(self, client: Callable[[], Any], host: str, port: int, connect_s: float) -> None:
         self._client = client
         self._host, self._port, self._connect_s = host, port, connect_s
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._runner: asyncio.Runner | None = None
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            asyncio.set_event_loop(self._loop)  # the client uses the thread's loop
-        return self._loop.run_until_complete(work)
+        if self._runner is None:
+            self._runner = asyncio.Runner()  # the client uses the thread's loop; Ctrl-C cancels the coroutine
+        return self._runner.run(work)
 
     def sleep(self, seconds: float) -> None:
         """Sleep, and handle the connection's messages meanwhile."""
@@ -173,14 +172,13 @@ class EventLoopRunner:
         return self.run(make())
 
     def close(self, line: TwsConnection | None) -> None:
-        if self._loop is None:
+        if self._runner is None:
             return
         if line is not None:
             line.ib.disconnect()
         self.run(self._end_tasks())
-        self._loop.close()
-        asyncio.set_event_loop(None)
-        self._loop = None
+        self._runner.close()
+        self._runner = None
 
     async def _end_tasks(self) -> None:
         await asyncio.sleep(0)
