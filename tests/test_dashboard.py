@@ -6,6 +6,8 @@ import logging
 import os
 import shutil
 import signal
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from datetime import datetime
@@ -35,6 +37,7 @@ from dashboard.forecast.upload import ORIGINS
 from dashboard.headers import HEADERS
 from dashboard.login import PasswordProvider
 from dashboard.server import auth_of, check, is_real_error, set_up_panel
+from dashboard.ui.loading import WAIT_S, loading
 from lstm_ts.errors import ConfigError
 from lstm_ts.market.bars import HOURLY_SCHEMA
 from lstm_ts.market.prices import Quote, price_format
@@ -658,6 +661,17 @@ def test_a_page_whose_visitor_leaves_while_it_is_built_is_no_error(caplog: pytes
         shell._build(shell.Page("some", "Some", build), SimpleNamespace(), view)  # type: ignore[arg-type]
     assert not view.done()
     assert caplog.text == ""
+
+
+def test_a_visitor_who_leaves_during_a_long_action_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", errors.append)
+    visit = Document()
+    visit.on_change(print)
+    with set_curdoc(visit), loading(SimpleNamespace(loading=False)):
+        visit.destroy(print)
+        time.sleep(1.5 * WAIT_S)
+    assert errors == []
 
 
 def test_a_visitor_who_leaves_is_no_error() -> None:

@@ -45,8 +45,9 @@ def loading(view: Any) -> Iterator[None]:
     assert doc
 
     def show() -> None:
-        shown.set()
-        doc.add_next_tick_callback(lambda: setattr(view, "loading", True))
+        if doc.session_context:  # else the visitor has left
+            shown.set()
+            doc.add_next_tick_callback(lambda: setattr(view, "loading", True))
 
     slow = Timer(WAIT_S, show)
     slow.start()
