@@ -280,8 +280,8 @@ def test_the_tab_key_leads_out_of_the_table_at_both_ends(page: Page, hourly_bars
     type_over(rows.first.locator("[tabulator-field^=Hour]"), "1")
     page.keyboard.press("Shift+Tab")
     expect(page.get_by_label("Paste rows")).to_be_focused()
-    page.locator(".tabulator-tableholder").evaluate("table => { table.scrollTop = 1e6 }")
-    expect(rows.last).to_contain_text(f"{hourly_bars['ts'][-1]:%Y-%m-%d %H:%M}")
+    table, last = page.locator(".tabulator-tableholder"), f"{hourly_bars['ts'][-1]:%Y-%m-%d %H:%M}"
+    wait_for(lambda: table.evaluate("table => { table.scrollTop = 1e6 }") or last in rows.last.inner_text())
     type_over(rows.last.locator("[tabulator-field=Close]"), "1")
     page.keyboard.press("Tab")
     expect(page.get_by_role("button", name="Forecast", exact=True)).to_be_focused()
