@@ -34,6 +34,7 @@ from lstm_ts.monitoring.run import MonitorRun, find_start, forecast_hours, load_
 from lstm_ts.monitoring.served import SERVED, check_skew
 from lstm_ts.monitoring.skew import PATH_LEVELS
 from lstm_ts.monitoring.versions import DRIFT, REFERENCE, StoredRows, Update, find_whole
+from lstm_ts.scoring.records import TERCILES
 from lstm_ts.store.bar_store import BarStore
 
 DECIDED = datetime(2014, 7, 7, tzinfo=UTC)  # a Monday
@@ -174,8 +175,8 @@ def test_a_challenger_decided_on_long_ago_makes_no_hour_of_the_champion_again(wa
         watch.at(DECIDED + days * DAY, days=14)
     watch.promote(2, DECIDED + 25 * DAY, "challenger")
     watch.at(DECIDED + 26 * DAY, days=14)
-    (n, in_days), (_, of_challenger) = watch.count(), watch.count(2)
-    assert n == in_days == of_challenger
+    (n, in_days), (of_challenger, in_its_days) = watch.count(), watch.count(2)
+    assert n == in_days > of_challenger == in_its_days  # whose hours before the retention have no outcomes any more
 
 
 def test_a_challenge_counts_no_hour_before_both_have_their_roles_or_between_two_terms(watch: Watch) -> None:
@@ -255,6 +256,19 @@ def test_a_model_that_saw_later_bars_than_its_decision_is_live_only_after_them(w
     assert "none is stored that it has not seen; ingest" in update.findings[0].sentence
     loaded = load_watched(watch.run)[0]
     assert find_start(watch.run, loaded) == seen
+
+
+def test_a_store_that_begins_after_the_gates_hours_leaves_only_the_drift_unknown(watch: Watch) -> None:
+    (update,) = watch.at(DECIDED + 9 * DAY, bars=watch.bars.filter(pl.col("ts") >= DECIDED))
+    assert update.forecasts and {score.volatility for score in update.scores} == set(TERCILES)
+    (finding,) = update.findings
+    assert finding.health is Health.UNKNOWN and "2014-04-01 00:00 to 2014-07-07 00:00 UTC, none" in finding.sentence
+
+
+def test_a_version_decided_on_before_the_retention_scores_no_hour_whose_outcomes_are_gone(watch: Watch) -> None:
+    now = DECIDED + 40 * DAY
+    (update,) = watch.at(now, days=14)
+    assert min(score.origin_ts for score in update.scores) >= now - 14 * DAY
 
 
 def test_each_of_two_models_of_a_symbol_has_its_own_finding_of_the_regime(watch: Watch) -> None:

@@ -103,7 +103,8 @@ def find_start(run: MonitorRun, loaded: LoadedModel) -> datetime:
 
     Its last target is `horizon` session hours later, and a bar may come LATE after that. Days before the first kept
     forecast are folded into sums and never computed again; if all are folded, nor is the rest of the last day, whose
-    sums would replace the stored ones. Hours that the model has seen are not live: its clock was wrong.
+    sums would replace the stored ones. Hours that the model has seen are not live: its clock was wrong. Outcomes before
+    `kept_from` are not kept, and the bars of now may be revised ones.
     """
     watched, forecaster = loaded.watched, loaded.forecaster
     with run.ledger.transaction() as connection:
@@ -115,7 +116,7 @@ def find_start(run: MonitorRun, loaded: LoadedModel) -> datetime:
         start = max(midnight(first), run.symbol.session.last_hours(last - LATE, forecaster.spec.horizon + 1)[0])
     elif day:
         start = datetime.fromisoformat(day).replace(tzinfo=UTC) + DAY
-    return max(start, watched.decision.at, forecaster.seen_until or start)
+    return max(start, watched.decision.at, forecaster.seen_until or start, run.kept_from)
 
 
 def find_new_outcomes(run: MonitorRun, known: Sequence[Outcome], *, since: datetime) -> list[Outcome]:

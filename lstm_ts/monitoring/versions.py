@@ -93,14 +93,14 @@ def _find_usable(stored: StoredRows, settings: DriftSettings) -> Mapping[str, An
     return reference if is_usable else None
 
 
-def _without_reference(watched: WatchedVersion) -> Update:
-    """Return an update that writes nothing, as no hour that the gate judged the version on is stored."""
+def _without_reference(watched: WatchedVersion, record: ForecastRecord | None) -> dict[str, Any]:
+    """Return a reference of the hours that `record` forecasts, which shows no drift: none of the gate's is stored."""
     start, end = watched.decision.span_start, watched.decision.span_end
-    sentence = (
-        f"The {watched}: of the hours that its gate judged it on, {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, "
-        f"none is stored that it has not seen; ingest and process them."
+    why = (
+        f"Of the hours that its gate judged it on, {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, none is stored "
+        f"that it has not seen; ingest and process them"
     )
-    return Update([], [], [], [], None, [Finding("concept_drift", watched.subject, Health.UNKNOWN, sentence)])
+    return {"edges": find_edges(record) if record else [], "drift": None, "why": why}
 
 
 def update_version(
@@ -113,10 +113,9 @@ def update_version(
     now: datetime,
 ) -> Update:
     """Score a version's forecasts and update its drift test; `new` are forecasts that the ledger lacks."""
-    if reference is None:
-        return _without_reference(watched)
     forecasts = sorted([*stored.forecasts, *new], key=lambda row: row.origin_ts)
     record = make_record(forecasts, closes) if forecasts else None
+    reference = reference or _without_reference(watched, record)
     scored = {(score.origin_ts, score.step) for score in stored.scores}
     numbers = {"name": watched.name, "version": watched.number, "edges": reference["edges"], "at": now}
     scores = list_scores(record, scored, **numbers) if record else []
