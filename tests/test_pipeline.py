@@ -22,11 +22,15 @@ from test_retrain import SETTINGS
 from lstm_ts.cli import compose
 from lstm_ts.configuration.parts import construct
 from lstm_ts.errors import ConfigError
+from lstm_ts.ledger.alert_tables import read_active
 from lstm_ts.ledger.ledger import Ledger
+from lstm_ts.ledger.monitor_rows import MonitorState
+from lstm_ts.ledger.monitor_tables import put_states
 from lstm_ts.market.bars import BAR_SCHEMA, HOURLY_SCHEMA
+from lstm_ts.monitoring.versions import RETRAINING
 from lstm_ts.pipeline import build_definitions, hold_stores, make_home
 from lstm_ts.registry.registry import Registry
-from lstm_ts.schedule.assets import SOURCE, TRAINING
+from lstm_ts.schedule.assets import AGAIN, SOURCE, TRAINING
 from lstm_ts.schedule.plan import make_plan
 from lstm_ts.store.bar_store import BarStore
 
@@ -337,6 +341,31 @@ def test_schedules_run_from_the_start(scheduled: Pipeline) -> None:
 def test_one_source_is_asked_and_one_model_trained_at_a_time_from_the_first_run_on(scheduled: Pipeline) -> None:
     storage = scheduled.instance.event_log_storage
     assert {pool.name: pool.limit for pool in storage.get_pool_limits()} == {SOURCE: 1, TRAINING: 1}
+
+
+def test_a_failed_night_is_an_incident_until_a_night_succeeds(scheduled: Pipeline) -> None:
+    def end(kind: str, tags: dict[str, str]) -> list[str]:
+        run = dg.DagsterRun(job_name="XAGUSD_bars", tags=tags)
+        event = dg.DagsterEvent(f"PIPELINE_{kind}", run.job_name, message="of a test")
+        sensor = f"XAGUSD_{'failed' if kind == 'FAILURE' else 'succeeded'}"
+        context = dg.build_run_status_sensor_context(sensor, event, scheduled.instance, run)
+        scheduled.definitions.resolve_sensor_def(sensor)(context.for_run_failure() if kind == "FAILURE" else context)
+        with closing(Ledger(scheduled.cfg.registry.ledger)) as ledger, ledger.transaction() as connection:
+            return [incident.subject for incident in read_active(connection)]
+
+    assert end("FAILURE", {AGAIN: "true"}) == end("SUCCESS", {}) == ["XAGUSD_nightly"]
+    assert end("SUCCESS", {AGAIN: "true"}) == []
+
+
+def test_a_retraining_is_started_for_a_request_of_the_last_day_only(scheduled: Pipeline) -> None:
+    for hours, started in ((23, True), (25, False)):
+        asked_at = datetime.now(UTC) - timedelta(hours=hours)
+        with closing(Ledger(scheduled.cfg.registry.ledger)) as ledger, ledger.transaction() as connection:
+            put_states(
+                connection, [MonitorState("XAGUSD", 0, RETRAINING, asked_at, {"asked_at": asked_at.isoformat()})]
+            )
+        found = scheduled.definitions.resolve_sensor_def("XAGUSD_drift")()
+        assert isinstance(found, dg.RunRequest) == started
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,10 @@ def build_outcomes(
 
         with _fail_if_permanent():
             code = run_command("monitor", monitor.run, plan.command("monitor", symbol.name))
-        results = {monitor.RETRAIN: "a retraining is due", monitor.UNDELIVERED: "an alert did not arrive"}
+        results = {
+            monitor.RETRAIN: "a retraining is due; the log names alerts that did not arrive",
+            monitor.UNDELIVERED: "an alert did not arrive",
+        }
         return dg.MaterializeResult(metadata={"says": results.get(code, "nothing to do")})
 
     return outcomes

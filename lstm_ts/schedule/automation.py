@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import closing
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -37,25 +37,35 @@ def build_drift_sensor(plan: Plan, symbol: Symbol, retraining: Any) -> dg.Sensor
     def drift() -> dg.RunRequest | dg.SkipReason:
         cfg = compose("monitor", plan.command("monitor", symbol.name))
         asked_at = read_retraining_request(cfg)
-        return dg.RunRequest(run_key=asked_at) if asked_at else dg.SkipReason("The monitor has found no drift")
+        return (
+            dg.RunRequest(run_key=asked_at)
+            if asked_at
+            else dg.SkipReason("The monitor has requested no retraining for a day")
+        )
 
     return drift
 
 
 def build_run_sensors(plan: Plan, symbol: Symbol, jobs: Sequence[Any]) -> list[dg.SensorDefinition]:
-    """Build the sensors that report a run that failed for good as an incident, until a run of the same job succeeds."""
+    """Build the sensors that report a run that failed for good as an incident, until a run of the same job succeeds.
+
+    The nightly run is a job of its own: an hourly one does not fetch its days.
+    """
     running, prefix = dg.DefaultSensorStatus.RUNNING, asset_prefix(symbol.name)
+
+    def name_job(run: dg.DagsterRun) -> str:
+        return f"{prefix}_nightly" if AGAIN in run.tags else run.job_name
 
     def report_run(run: dg.DagsterRun, health: Health, sentence: str) -> None:
         cfg = compose("monitor", plan.command("monitor", symbol.name))
-        finding = Finding("pipeline_failed", run.job_name, health, sentence, f"Dagster, run {run.run_id}")
+        finding = Finding("pipeline_failed", name_job(run), health, sentence, f"Dagster, run {run.run_id}")
         with closing(open_ledger(cfg.registry.ledger, cfg.registry.uri)) as ledger:
             report(ledger, construct_alerts(cfg), [finding], now=clock.now())
 
     @dg.run_failure_sensor(name=f"{prefix}_failed", monitored_jobs=list(jobs), default_status=running)
     def failed(context: dg.RunFailureSensorContext) -> None:
         why = " ".join((context.failure_event.message or "nothing is known of it").split())
-        report_run(context.dagster_run, Health.BAD, f"The run of {context.dagster_run.job_name} has failed: {why}")
+        report_run(context.dagster_run, Health.BAD, f"The run of {name_job(context.dagster_run)} has failed: {why}")
 
     @dg.run_status_sensor(
         name=f"{prefix}_succeeded",
@@ -64,17 +74,20 @@ def build_run_sensors(plan: Plan, symbol: Symbol, jobs: Sequence[Any]) -> list[d
         default_status=running,
     )
     def succeeded(context: dg.RunStatusSensorContext) -> None:
-        report_run(context.dagster_run, Health.GOOD, f"A run of {context.dagster_run.job_name} has succeeded.")
+        report_run(context.dagster_run, Health.GOOD, f"A run of {name_job(context.dagster_run)} has succeeded.")
 
     return [failed, succeeded]
 
 
 def read_retraining_request(cfg: DictConfig) -> str | None:
-    """Return when the monitor last requested a retraining, ISO; None: never.    Raises    LedgerError"""
+    """Return when the monitor last requested a retraining, ISO; None: not for a day.    Raises    LedgerError
+
+    An older request would start one in each new or emptied home; if drift remains, the monitor repeats it.
+    """
     at = cfg.registry
     with closing(open_ledger(at.ledger, at.uri)) as ledger, ledger.transaction() as connection:
         state = read_states(connection, cfg.name, 0).get(RETRAINING)
-    return state["asked_at"] if state else None
+    return state["asked_at"] if state and clock.now() - datetime.fromisoformat(state["asked_at"]) < DAY else None
 
 
 def build_schedules(
