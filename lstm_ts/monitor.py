@@ -3,7 +3,8 @@
 Each run continues where the last one ended; a run that finds nothing new changes nothing. Its state lies in the ledger,
 and outcomes are written in one transaction: a killed run loses none, and the next one duplicates none.
 
-Exit code 3: a version has drifted, so a retraining is due; at most once a day. 1: an alert did not arrive.
+Exit code 3: a version has drifted, so a retraining is due; at most once a day. 1: an alert did not arrive, which the
+log says where the exit code is 3.
 """
 
 import logging

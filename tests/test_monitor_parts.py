@@ -171,7 +171,9 @@ def test_what_was_served_is_compared_with_what_the_store_gives() -> None:
     assert "1 had other bars than the store" in other.sentence
     moved = replace(served().path, target_ts_H=(MONDAY + HOUR, MONDAY + 3 * HOUR))
     assert check_served("XAGUSD", [served(path=moved)], stored, since=MONDAY).health is Health.BAD
-    assert check_served("XAGUSD", [served(version=4)], stored, since=MONDAY).health is Health.UNKNOWN
+    none = check_served("XAGUSD", [served(version=4)], stored, since=MONDAY)
+    assert none.health is Health.UNKNOWN
+    assert "1 served forecasts of XAGUSD since 2015-03-02 00:00 UTC could not be checked: their" in none.sentence
     some = check_served("XAGUSD", [served(), served(version=4)], stored, since=MONDAY)
     assert some.sentence.endswith(
         "bars give. 1 more could not be checked: their hours are too old, or store and registry give no forecast of "

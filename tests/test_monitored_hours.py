@@ -354,6 +354,23 @@ def test_a_request_from_bars_that_were_revised_is_no_skew_and_one_from_other_bar
     assert "1 had other bars than the store, the last at 2014-07-09 00:45 UTC (request 00:45)" in found.sentence
 
 
+def test_a_request_of_hours_that_never_come_is_waited_for_only_as_long_as_a_bar_may_be_late(
+    watch: Watch, tmp_path: Path
+) -> None:
+    night, until = DECIDED + 2 * DAY, []
+    watch.at(night)
+    forecaster = watch.run.registry.load(watch.run.registry.version("XAGUSD", 1))
+    (row,) = forecast_hours(watch.run, 1, forecaster, Span(night, None))
+    watch.run.ledger.record_forecasts([serve(replace(row, origin_ts=night + 3650 * DAY), night, "far")])
+    for days in (7, 9):
+        run = replace(watch.run, now=night + days * DAY)
+        state = check_skew(run, BarStore(tmp_path / "hours", HOURLY_SCHEMA))[1]
+        until.append(state.state["until"])
+        with run.ledger.transaction() as connection:
+            put_states(connection, [state])
+    assert until == [night.isoformat(), (night + 9 * DAY).isoformat()]
+
+
 def test_what_a_version_without_an_alias_served_is_compared_too(watch: Watch, tmp_path: Path) -> None:
     night, store = DECIDED + 2 * DAY, BarStore(tmp_path / "hours", HOURLY_SCHEMA)
     watch.at(night + SOON)

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 def check_skew(run: MonitorRun, store: BarStore) -> tuple[Finding, MonitorState]:
     """Compare requests since the last check with the store; the next check takes those whose hours are not stored yet.
 
+    It does so for LATE at most: hours that a client has invented are never stored.
+
     store      of the hourly bars, whose revisions show what it held at a request, but for bars that were added since
     Returns    the finding, and the state that the next check starts from
     """
@@ -39,7 +41,8 @@ def check_skew(run: MonitorRun, store: BarStore) -> tuple[Finding, MonitorState]
     since = checked if checked and checked <= run.now else run.now - LATE  # else a clock was ahead
     asked, stored_until = run.ledger.forecasts(run.name, since=since, until=run.now), run.hourly_bars["ts"][-1] + HOUR
     served = [row for row in asked if row.origin_ts <= stored_until and not row.request_id.startswith(PROBE)]
-    until = min((row.at for row in asked if row.origin_ts > stored_until), default=run.now)
+    waiting = [row.at for row in asked if row.origin_ts > stored_until and run.now - row.at <= LATE]
+    until = min(waiting, default=run.now)
     keys = {(row.version, row.origin_ts) for row in served}
     with run.ledger.transaction() as connection:
         found = {key: tables.find_forecast(connection, run.name, *key) for key in keys}

@@ -29,11 +29,12 @@ def check_served(
     """
     pairs = [(row, choose(row, stored[key])) for row in served if (key := (row.version, row.origin_ts)) in stored]
     pairs = [(row, ours) for row, ours in pairs if _is_same(row, ours) or (row.version, row.origin_ts) not in unseen]
-    if not pairs:
-        sentence = f"No forecast of {name} was served since {since:%Y-%m-%d %H:%M} UTC that the store could confirm."
-        return Finding("skew", name, Health.UNKNOWN, sentence)
-    unconfirmed = len(served) - len(pairs)
+    unconfirmed, so_far = len(served) - len(pairs), f"since {since:%Y-%m-%d %H:%M} UTC"
     why = "their hours are too old, or store and registry give no forecast of them from the same bars"
+    if not pairs:
+        unchecked = f"{unconfirmed:,} served forecasts of {name} {so_far} could not be checked: {why}."
+        sentence = unchecked if unconfirmed else f"No forecast of {name} was served {so_far}."
+        return Finding("skew", name, Health.UNKNOWN, sentence)
     left = f" {unconfirmed:,} more could not be checked: {why}." * (unconfirmed > 0)
     others = [row for row, ours in pairs if not _is_same(row, ours)]
     apart = [(row, gap) for row, ours in pairs if (gap := measure_gap(row, ours)) > TOLERANCE]
