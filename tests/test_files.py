@@ -2,6 +2,7 @@
 
 import gzip
 import random
+import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -323,9 +324,9 @@ def test_bars_of_any_spacing_that_divides_an_hour_are_known(tmp_path: Path, minu
     ],
 )
 def test_bars_that_make_no_hours_are_refused_with_their_spacing(tmp_path: Path, stamps: list[str], said: str) -> None:
-    path = write(tmp_path, mt4(*stamps))
+    path, longer = write(tmp_path, mt4(*stamps)), "M30" if "30 minutes past" in said else "H1"
     for rows in (1, 1000):
-        with pytest.raises(UnknownFormat, match=rf"{said} .*bars\.csv; export M1 or H1"):
+        with pytest.raises(UnknownFormat, match=rf"{said} .*bars\.csv; export M1 or {longer}"):
             batches(path, "UTC", rows=rows)
 
 
@@ -608,6 +609,17 @@ def test_parquet_is_read_naive_or_in_any_zone_and_its_rejects_show_values(tmp_pa
         assert bars_of(found).rows() == [(datetime(2025, 1, 6, 22, tzinfo=UTC), 29, 30, 29, 29, None, None)]
         assert rejects_of(found) == [(2, "high below low")]
         assert found[1].rejects["text"].item().endswith(",29.0,28.0,29.0,29.0")
+
+
+def test_brackets_in_names_are_no_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "old [2024]"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    ts = [datetime(2025, 1, 6, 17), datetime(2025, 1, 6, 17, 1)]
+    for name, price in (("silver[1]", 30.0), ("silver1", 29.0)):
+        frame = pl.DataFrame({"ts": ts, **dict.fromkeys(PRICES, price)})
+        frame.write_parquet(folder / f"{name}.parquet")
+    assert bars_of(batches(folder / "silver[1].parquet", "UTC", rows=1))["close"].to_list() == [30, 30]
 
 
 def test_no_clock_is_four_days_ahead_of_another() -> None:

@@ -129,6 +129,26 @@ def test_too_many_bad_rows_store_nothing(stores: Stores, tmp_path: Path, silver:
         stores.raw.read()
 
 
+def test_a_store_in_a_folder_with_brackets_takes_bars_and_names_bad_rows(tmp_path: Path, silver: Session) -> None:
+    folder = tmp_path / "old[2]"
+    folder.mkdir()
+    stores = Stores(folder)
+    assert stores.ingest(mt4(folder / "good.csv", START, 60), silver).new == 60
+    with pytest.raises(TooManyRejects, match="price is not positive"):
+        stores.ingest(mt4(folder / "bad.csv", START, 6, extra=("2019.03.05,11:00,-1,-1,-1,-1,7",)), silver)
+    stores.ledger.close()
+
+
+def test_a_bar_that_still_runs_is_no_bad_row(
+    stores: Stores, tmp_path: Path, silver: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = mt4(tmp_path / "m.csv", START, 60)
+    monkeypatch.setenv("LSTM_TS_CLOCK", (START + timedelta(minutes=59, seconds=30)).isoformat())
+    result = stores.ingest(path, silver, max_reject_share=0.01)
+    assert (result.new, result.rejected) == (59, 1)
+    assert pl.read_csv(stores.rejects)["reason"].to_list() == ["not closed yet"]
+
+
 def test_a_file_without_one_good_row_says_why_its_first_rows_are_bad(
     stores: Stores, silver: Session, tmp_path: Path
 ) -> None:

@@ -28,6 +28,7 @@ from lstm_ts.market.session import HOUR, Session
 from lstm_ts.market.zone_check import Mismatch, check_minutes, check_zone
 from lstm_ts.scoring.tables import percent
 from lstm_ts.sources.backfill import append_rejects
+from lstm_ts.sources.files.scan import UNCLOSED
 from lstm_ts.sources.stored_series import ANOTHER_SERIES, LEVEL_SCHEMA, SeriesLimits, check_revisions, read_about
 from lstm_ts.store.bar_store import BarStore
 
@@ -51,7 +52,7 @@ class Delivery:
 
     def __init__(self, name: str, rejects_csv: Path) -> None:
         self.name = name
-        self.kept = self.rejected = self._closed = 0
+        self.kept = self.rejected = self._unclosed = self._closed = 0
         self.longer: list[BarBatch] = []  # than minutes
         self.answers: list[tuple[AnsweredSpan, ...]] = []  # of each batch
         self._rejects_csv = rejects_csv
@@ -87,6 +88,7 @@ class Delivery:
         self.answers.append(batch.answers)
         self.kept += batch.bars.height
         self.rejected += append_rejects(self._rejects_csv, batch.rejects)
+        self._unclosed += batch.rejects.filter(pl.col("reason") == UNCLOSED).height
         return batch
 
     def check(self, raw: BarStore, processed: BarStore, session: Session, limits: IngestLimits) -> Mismatch:
@@ -184,16 +186,17 @@ class Delivery:
         if not kept:
             why = f": {self._first_rejects()}; {named}" if rejected else ""
             raise NoRows(f"Expected bars from {self.name}, got no good row and {rejected} bad ones{why}")
-        share = rejected / (kept + rejected)
+        bad = rejected - self._unclosed
+        share = bad / (kept + bad)
         if share > max_share:
             raise TooManyRejects(
-                f"Expected at most {percent(max_share, 2)} bad rows from {self.name}, got {rejected} of "
-                f"{kept + rejected} ({percent(share, 2)}): {self._first_rejects()}; nothing was stored; "
+                f"Expected at most {percent(max_share, 2)} bad rows from {self.name}, got {bad} of "
+                f"{kept + bad} ({percent(share, 2)}): {self._first_rejects()}; nothing was stored; "
                 f"{named}, max_reject_share allows more"
             )
 
     def _first_rejects(self) -> str:
-        return describe_rejects(pl.read_csv(self._rejects_csv, schema=REJECT_SCHEMA, n_rows=1000))
+        return describe_rejects(pl.read_csv(self._rejects_csv, schema=REJECT_SCHEMA, n_rows=1000, glob=False))
 
 
 def _without_made_hours(

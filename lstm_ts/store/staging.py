@@ -49,7 +49,7 @@ class Staging:
             self.parts[str(month)].append(part)
 
     def read(self, month: str) -> pl.DataFrame:
-        return keep_last(pl.concat([pl.read_parquet(part) for part in self.parts[month]]))
+        return keep_last(pl.concat([pl.read_parquet(part, glob=False) for part in self.parts[month]]))
 
 
 def find_changes(stored: pl.DataFrame, merged: pl.DataFrame) -> pl.DataFrame:

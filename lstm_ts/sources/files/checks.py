@@ -186,7 +186,7 @@ def choose_spacing(
         raise UnknownFormat(
             f"Expected bars of a minute or an hour, or of minutes that divide an hour, got "
             f"{f'bars of {unfit}' if unfit else last} in {file}; "
-            f"export M1 or H1"
+            f"export M1 or {'M30' if last.phase == HOUR_US // 2 else 'H1'}"
         )
     return last.spacing if last.certain else _spacing_of_few(stamps_N, file, last.likely, near(), notes)
 

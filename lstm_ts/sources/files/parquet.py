@@ -76,7 +76,8 @@ def open_parquet(
 
     Raises   NoRows, UnknownFormat; DataError: a damaged file
     """
-    return open_table(pl.scan_parquet(file), str(file), batch_rows, dates=dates, decimal=decimal, on_read=on_read)
+    scan = pl.scan_parquet(file, glob=False)
+    return open_table(scan, str(file), batch_rows, dates=dates, decimal=decimal, on_read=on_read)
 
 
 def open_table(

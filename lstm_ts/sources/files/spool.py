@@ -33,7 +33,7 @@ class Spool:
 
     def read(self, columns: list[str] | None = None) -> Iterator[pl.DataFrame]:
         for number in range(self._written):
-            yield pl.read_ipc(self._part(number), columns=columns)
+            yield pl.scan_ipc(self._part(number), glob=False).select(columns or pl.all()).collect()
         if self._last is not None:
             yield self._last.select(columns or pl.all())
 
