@@ -60,6 +60,13 @@ def test_a_parquet_file_is_read_by_its_url(bucket: Any, hourly_bars: pl.DataFram
     assert pl.concat([batch.bars for batch in batches])["ts"].equals(hourly_bars["ts"])
 
 
+def test_an_object_with_brackets_in_its_name_is_read_before_a_pattern_is_matched(bucket: Any) -> None:
+    for name, minute in ("x[1].csv", 3), ("x1.csv", 4):
+        bucket.put_object(Bucket=BUCKET, Key=name, Body=MINUTES.format(minute).encode())
+    [batch, *_] = make_files(f"s3://{BUCKET}/x[1].csv", zone="UTC").read_batches()
+    assert batch.bars["ts"].dt.minute().to_list() == [3]
+
+
 @pytest.mark.parametrize(
     ("url", "words"),
     [

@@ -52,14 +52,17 @@ def _client() -> Any:
 
 
 def copy_matches(pattern: str) -> list[Path]:
-    """Return local copies, which last as long as this process, of the objects that match a URL with *, ? and **.
+    """Return local copies, which last as long as this process, of the objects that match a URL with *, ? and **, or of
+    the object of that very name.
 
     Raises    as `open_storage`
     """
     parts = pattern.split("/")
     fixed = next((n for n, part in enumerate(parts) if WILD & set(part)), len(parts))
     with open_storage("/".join(parts[:fixed])) as start:
-        found = start.glob("/".join(parts[fixed:])) if fixed < len(parts) else [start]
+        rest = "/".join(parts[fixed:])
+        named = start / rest if rest else start
+        found = [named] if not rest or _is_object(named) else start.glob(rest)
         return [Path(each.fspath) for each in found if each.is_file()]
 
 
