@@ -458,6 +458,8 @@ def test_an_upgrade_that_is_offered_is_left_alone(server: Server) -> None:
             assert status_of(read_one(client.makefile("rb"))) == 200
         in_one_piece = GET + b"\r\n" + GET + offer + GET + b"Connection: close\r\n\r\n"
         assert talk(server, in_one_piece).count(b"HTTP/1.1 200") == 3
+    assert status_of(talk(server, b"CONNECT /health HTTP/1.1\r\nHost: here\r\n\r\n")) == 400
+    assert "upgrade" not in server.log.read_text().lower()
 
 
 # Requests that are refused for what they say

@@ -7,7 +7,7 @@ from serve.tcp.limits import Limits
 
 
 class RequestParser:
-    """Parser that keeps a request as one message, without trailers or `Expect`; httptools calls the `on_…` methods."""
+    """Keeper of whole requests, without trailers, `Expect` and `Upgrade`; httptools calls the `on_…` methods."""
 
     def __init__(self, limits: Limits, *, body_limit_bytes: int) -> None:
         self._limits, self._body_limit_bytes = limits, body_limit_bytes
@@ -86,6 +86,8 @@ class RequestParser:
             case b"expect":
                 self._expects = value.lower() == b"100-continue"
                 return
+            case b"upgrade":  # uvicorn logs each
+                return
             case b"host":
                 self._hosts += 1
             case b"content-length":
@@ -108,7 +110,7 @@ class RequestParser:
             path = httptools.parse_url(self._url).path
         except httptools.HttpParserInvalidURLError:
             path = None
-        if path is None:
+        if path is None or self._parser.get_method() == b"CONNECT":
             self._violate(400, "malformed", "Expected a path in the request line, got another target; see /docs")
         self._check_body(self._length)
 
