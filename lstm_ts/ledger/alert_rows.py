@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
-from sqlalchemy import Dialect
 
-from lstm_ts.ledger.rows import SCHEMA, UtcTime
+from lstm_ts.ledger.rows import SCHEMA, columns_of
 
 OPENED, RESOLVED = "opened", "resolved"  # events that are delivered
 MONITOR = "monitor"  # component of its heartbeats, whose subjects are registered models
@@ -67,61 +66,7 @@ class Heartbeat:
     detail: str
 
 
-class OptionalUtcTime(UtcTime):
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        return None if value is None else super().process_bind_param(value, dialect)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        return None if value is None else super().process_result_value(value, dialect)
-
-
-INCIDENTS = sa.Table(
-    "incidents",
-    SCHEMA,
-    sa.Column("number", sa.Integer, primary_key=True),
-    sa.Column("rule", sa.Text),
-    sa.Column("subject", sa.Text),
-    sa.Column("severity", sa.Text),
-    sa.Column("began_at", UtcTime),
-    sa.Column("found_at", UtcTime),
-    sa.Column("bad", sa.Integer),
-    sa.Column("good", sa.Integer),
-    sa.Column("sentence", sa.Text),
-    sa.Column("command", sa.Text),
-    sa.Column("opened_at", OptionalUtcTime),
-    sa.Column("ended_at", OptionalUtcTime),
-)
-DELIVERIES = sa.Table(
-    "deliveries",
-    SCHEMA,
-    sa.Column("number", sa.Integer, primary_key=True),
-    sa.Column("receiver", sa.Text, primary_key=True),
-    sa.Column("kind", sa.Text, primary_key=True),
-    sa.Column("intended_at", UtcTime),
-    sa.Column("attempts", sa.Integer),
-    sa.Column("sent_at", OptionalUtcTime),
-    sa.Column("trouble", sa.Text),
-)
-SILENCES = sa.Table(
-    "silences",
-    SCHEMA,
-    sa.Column("number", sa.Integer, primary_key=True),
-    sa.Column("rule", sa.Text),
-    sa.Column("subject", sa.Text),
-    sa.Column("at", UtcTime),
-    sa.Column("until", UtcTime),
-    sa.Column("actor", sa.Text),
-    sa.Column("reason", sa.Text),
-    sa.Column("ended_at", OptionalUtcTime),
-    sa.Column("ended_by", sa.Text),
-)
-HEARTBEATS = sa.Table(
-    "heartbeats",
-    SCHEMA,
-    sa.Column("component", sa.Text, primary_key=True),
-    sa.Column("subject", sa.Text, primary_key=True),
-    sa.Column("at", UtcTime),
-    sa.Column("detail", sa.Text),
-)
+INCIDENTS = sa.Table("incidents", SCHEMA, *columns_of(IncidentRow, "number"))
+DELIVERIES = sa.Table("deliveries", SCHEMA, *columns_of(DeliveryRow, "number", "receiver", "kind"))
+SILENCES = sa.Table("silences", SCHEMA, *columns_of(SilenceRow, "number"))
+HEARTBEATS = sa.Table("heartbeats", SCHEMA, *columns_of(Heartbeat, "component", "subject"))

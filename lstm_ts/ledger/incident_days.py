@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from lstm_ts.ledger.alert_rows import DELIVERIES, INCIDENTS
 from lstm_ts.ledger.ledger import Ledger
-from lstm_ts.ledger.rows import SCHEMA
+from lstm_ts.ledger.rows import SCHEMA, columns_of
 from lstm_ts.ledger.upserts import put_rows
 from lstm_ts.market.session import HOUR
 
@@ -25,16 +25,7 @@ class IncidentDay:
     hours: float  # that they lasted, summed
 
 
-INCIDENT_DAYS = sa.Table(
-    "incident_days",
-    SCHEMA,
-    sa.Column("rule", sa.Text, primary_key=True),
-    sa.Column("subject", sa.Text, primary_key=True),
-    sa.Column("severity", sa.Text, primary_key=True),
-    sa.Column("day", sa.Text, primary_key=True),
-    sa.Column("incidents", sa.Integer),
-    sa.Column("hours", sa.Double),
-)
+INCIDENT_DAYS = sa.Table("incident_days", SCHEMA, *columns_of(IncidentDay, "rule", "subject", "severity", "day"))
 
 
 def fold_incidents(ledger: Ledger, *, before: datetime) -> int:

@@ -6,15 +6,13 @@ Legend: H steps, S steps that are scored, B baselines, Q levels.
 
 from dataclasses import dataclass
 from datetime import datetime
-from io import BytesIO
 from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
-from sqlalchemy import Dialect
 
-from lstm_ts.ledger.rows import SCHEMA, JsonTuple, UtcTime
+from lstm_ts.ledger.rows import SCHEMA, columns_of
 
 
 @dataclass(frozen=True)
@@ -96,93 +94,9 @@ class FindingRow:
     command: str
 
 
-class ArrayBytes(sa.TypeDecorator[NDArray[Any]]):
-    """Column type of an array in NumPy's own format, without pickle."""
-
-    impl = sa.LargeBinary
-    cache_ok = True
-
-    def process_bind_param(self, value: NDArray[Any] | None, dialect: Dialect) -> bytes:
-        assert value is not None
-        np.save(buffer := BytesIO(), value, allow_pickle=False)
-        return buffer.getvalue()
-
-    def process_result_value(self, value: bytes | None, dialect: Dialect) -> NDArray[Any]:
-        assert value is not None
-        array: NDArray[Any] = np.load(BytesIO(value), allow_pickle=False)
-        return array
-
-
-HOURLY_FORECASTS = sa.Table(
-    "hourly_forecasts",
-    SCHEMA,
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("version", sa.Integer, primary_key=True),
-    sa.Column("origin_ts", UtcTime, primary_key=True),
-    sa.Column("symbol", sa.Text),
-    sa.Column("at", UtcTime),
-    sa.Column("last_close", sa.Double),
-    sa.Column("volatility", sa.Double),
-    sa.Column("hour_of_day", sa.Integer),
-    sa.Column("levels", JsonTuple),
-    sa.Column("target_ts_H", ArrayBytes),
-    sa.Column("q_HQ", ArrayBytes),
-    sa.Column("baselines", JsonTuple),
-    sa.Column("steps", JsonTuple),
-    sa.Column("baseline_q_BSQ", ArrayBytes),
-    sa.Column("input_sha256", sa.Text),
-)
-OUTCOMES = sa.Table(
-    "outcomes",
-    SCHEMA,
-    sa.Column("symbol", sa.Text, primary_key=True),
-    sa.Column("target_ts", UtcTime, primary_key=True),
-    sa.Column("revision", sa.Integer, primary_key=True),
-    sa.Column("at", UtcTime),
-    sa.Column("close", sa.Double),
-)
-SCORES = sa.Table(
-    "scores",
-    SCHEMA,
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("version", sa.Integer, primary_key=True),
-    sa.Column("origin_ts", UtcTime, primary_key=True),
-    sa.Column("step", sa.Integer, primary_key=True),
-    sa.Column("at", UtcTime),
-    sa.Column("y", sa.Double),
-    sa.Column("losses", sa.JSON),
-    sa.Column("low", sa.Double),
-    sa.Column("high", sa.Double),
-    sa.Column("levels_below", sa.Integer),
-    sa.Column("hour_of_day", sa.Integer),
-    sa.Column("volatility", sa.Text),
-)
-DAILY_SCORES = sa.Table(
-    "daily_scores",
-    SCHEMA,
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("version", sa.Integer, primary_key=True),
-    sa.Column("day", sa.Text, primary_key=True),
-    sa.Column("step", sa.Integer, primary_key=True),
-    sa.Column("sums", sa.JSON),
-)
-MONITOR_STATES = sa.Table(
-    "monitor_states",
-    SCHEMA,
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("version", sa.Integer, primary_key=True),
-    sa.Column("kind", sa.Text, primary_key=True),
-    sa.Column("at", UtcTime),
-    sa.Column("state", sa.JSON),
-)
-FINDINGS = sa.Table(
-    "findings",
-    SCHEMA,
-    sa.Column("rule", sa.Text, primary_key=True),
-    sa.Column("subject", sa.Text, primary_key=True),
-    sa.Column("at", UtcTime),
-    sa.Column("since", UtcTime),
-    sa.Column("health", sa.Text),
-    sa.Column("sentence", sa.Text),
-    sa.Column("command", sa.Text),
-)
+HOURLY_FORECASTS = sa.Table("hourly_forecasts", SCHEMA, *columns_of(HourlyForecast, "name", "version", "origin_ts"))
+OUTCOMES = sa.Table("outcomes", SCHEMA, *columns_of(Outcome, "symbol", "target_ts", "revision"))
+SCORES = sa.Table("scores", SCHEMA, *columns_of(Score, "name", "version", "origin_ts", "step"))
+DAILY_SCORES = sa.Table("daily_scores", SCHEMA, *columns_of(DailyScore, "name", "version", "day", "step"))
+MONITOR_STATES = sa.Table("monitor_states", SCHEMA, *columns_of(MonitorState, "name", "version", "kind"))
+FINDINGS = sa.Table("findings", SCHEMA, *columns_of(FindingRow, "rule", "subject"))

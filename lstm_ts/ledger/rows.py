@@ -4,11 +4,16 @@ Legend: H steps.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from typing import Any
+from io import BytesIO
+from types import UnionType
+from typing import Any, get_args, get_origin
 
+import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 from sqlalchemy import Dialect
 
 
@@ -72,12 +77,11 @@ class UtcTime(sa.TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        assert value is not None and value.tzinfo is not None, f"Expected an aware time, got {value}"
-        return value.astimezone(UTC)
+        assert value is None or value.tzinfo is not None, f"Expected an aware time, got {value}"
+        return value and value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        assert value is not None
-        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+        return value and (value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC))
 
 
 class JsonTuple(sa.TypeDecorator[tuple[Any, ...]]):
@@ -90,6 +94,23 @@ class JsonTuple(sa.TypeDecorator[tuple[Any, ...]]):
 
     def process_result_value(self, value: Any, dialect: Dialect) -> tuple[Any, ...]:
         return tuple(value)
+
+
+class ArrayBytes(sa.TypeDecorator[NDArray[Any]]):
+    """Column type of an array in NumPy's own format, without pickle."""
+
+    impl = sa.LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: NDArray[Any] | None, dialect: Dialect) -> bytes:
+        assert value is not None
+        np.save(buffer := BytesIO(), value, allow_pickle=False)
+        return buffer.getvalue()
+
+    def process_result_value(self, value: bytes | None, dialect: Dialect) -> NDArray[Any]:
+        assert value is not None
+        array: NDArray[Any] = np.load(BytesIO(value), allow_pickle=False)
+        return array
 
 
 class Steps(sa.TypeDecorator[ServedPath]):
@@ -109,51 +130,31 @@ class Steps(sa.TypeDecorator[ServedPath]):
         return ServedPath(**columns | {"target_ts_H": tuple(map(datetime.fromisoformat, columns["target_ts_H"]))})
 
 
+TYPES: Mapping[Any, Any] = {
+    str: sa.Text,
+    int: sa.Integer,
+    bool: sa.Boolean,
+    float: sa.Double,
+    datetime: UtcTime,
+    tuple: JsonTuple,
+    dict: sa.JSON,
+    np.ndarray: ArrayBytes,
+    ServedPath: Steps,
+}
+
+
+def columns_of(row: type[Any], *key: str) -> list[sa.Column[Any]]:
+    """Make a table's columns of the fields of its row; `key` names those of the primary key."""
+    kinds = {f.name: get_args(f.type)[0] if isinstance(f.type, UnionType) else f.type for f in fields(row)}
+    return [sa.Column(name, TYPES[get_origin(kind) or kind], primary_key=name in key) for name, kind in kinds.items()]
+
+
 SCHEMA = sa.MetaData()
-DECISIONS = sa.Table(
-    "decisions",
-    SCHEMA,
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("version", sa.Integer, primary_key=True),
-    sa.Column("at", UtcTime),
-    sa.Column("verdict", sa.Text),
-    sa.Column("experimental", sa.Boolean),
-    sa.Column("champion", sa.Integer),
-    sa.Column("reasons", JsonTuple),
-    sa.Column("span_start", UtcTime),
-    sa.Column("span_end", UtcTime),
-    sa.Column("data_sha256", sa.Text),
-)
+DECISIONS = sa.Table("decisions", SCHEMA, *columns_of(DecisionRow, "name", "version"))
 ALIAS_CHANGES = sa.Table(
-    "alias_changes",
-    SCHEMA,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("at", UtcTime),
-    sa.Column("name", sa.Text),
-    sa.Column("alias", sa.Text),
-    sa.Column("action", sa.Text),
-    sa.Column("from_version", sa.Integer),
-    sa.Column("to_version", sa.Integer),
-    sa.Column("actor", sa.Text),
-    sa.Column("reason", sa.Text),
-    sa.Column("state", sa.Text),
+    "alias_changes", SCHEMA, sa.Column("id", sa.Integer, primary_key=True), *columns_of(AliasChange)
 )
-FORECASTS = sa.Table(
-    "forecasts",
-    SCHEMA,
-    sa.Column("request_id", sa.Text, primary_key=True),
-    sa.Column("arm", sa.Text, primary_key=True),
-    sa.Column("at", UtcTime, primary_key=True),
-    sa.Column("name", sa.Text),
-    sa.Column("symbol", sa.Text),
-    sa.Column("version", sa.Integer),
-    sa.Column("origin_ts", UtcTime),
-    sa.Column("last_close", sa.Double),
-    sa.Column("path", Steps),
-    sa.Column("flags", JsonTuple),
-    sa.Column("latency_ms", sa.Double),
-    sa.Column("input_sha256", sa.Text),
-)
+FORECASTS = sa.Table("forecasts", SCHEMA, *columns_of(ForecastRow, "request_id", "arm", "at"))
 ANSWERS = sa.Table(
     "answers",
     SCHEMA,

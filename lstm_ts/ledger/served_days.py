@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from lstm_ts.ledger.ledger import Ledger
-from lstm_ts.ledger.rows import FORECASTS, SCHEMA
+from lstm_ts.ledger.rows import FORECASTS, SCHEMA, columns_of
 from lstm_ts.ledger.upserts import add_rows
 from lstm_ts.market.session import DAY, midnight
 
@@ -29,18 +29,7 @@ class ServedDay:
     latency_ms: float  # summed
 
 
-SERVED_DAYS = sa.Table(
-    "served_days",
-    SCHEMA,
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("symbol", sa.Text, primary_key=True),
-    sa.Column("version", sa.Integer, primary_key=True),
-    sa.Column("arm", sa.Text, primary_key=True),
-    sa.Column("day", sa.Text, primary_key=True),
-    sa.Column("forecasts", sa.Integer),
-    sa.Column("flagged", sa.Integer),
-    sa.Column("latency_ms", sa.Double),
-)
+SERVED_DAYS = sa.Table("served_days", SCHEMA, *columns_of(ServedDay, "name", "symbol", "version", "arm", "day"))
 
 
 def fold_served(ledger: Ledger, name: str, *, before: datetime) -> int:

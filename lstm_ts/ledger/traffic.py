@@ -1,13 +1,13 @@
 """Each service's last report of whether it sends a challenger requests; every function needs a transaction."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from lstm_ts.ledger.rows import SCHEMA, UtcTime
+from lstm_ts.ledger.rows import SCHEMA, columns_of
 from lstm_ts.ledger.upserts import put_rows
 
 
@@ -21,24 +21,10 @@ class TrafficRow:
     to_challenger: bool  # whether requests, or copies of them, are meant to reach a challenger
     stopped: int | None  # version that gets no more requests
     reason: str  # why it was stopped, with its numbers
+    heard_at: datetime | None = field(default=None, compare=False)  # time of its last report
 
 
-@dataclass(frozen=True)
-class _ReportRow(TrafficRow):
-    heard_at: datetime  # time of its last report
-
-
-TRAFFIC = sa.Table(
-    "traffic",
-    SCHEMA,
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("service", sa.Text, primary_key=True),
-    sa.Column("since", UtcTime),
-    sa.Column("to_challenger", sa.Boolean),
-    sa.Column("stopped", sa.Integer),
-    sa.Column("reason", sa.Text),
-    sa.Column("heard_at", UtcTime),
-)
+TRAFFIC = sa.Table("traffic", SCHEMA, *columns_of(TrafficRow, "name", "service"))
 
 
 def put_traffic(connection: Connection, rows: Sequence[TrafficRow]) -> None:
@@ -48,15 +34,14 @@ def put_traffic(connection: Connection, rows: Sequence[TrafficRow]) -> None:
     put_rows(connection, TRAFFIC, [_merge(before.get((row.name, row.service)), row) for row in rows])
 
 
-def _merge(before: TrafficRow | None, row: TrafficRow) -> _ReportRow:
+def _merge(before: TrafficRow | None, row: TrafficRow) -> TrafficRow:
     unchanged = before is not None and replace(before, since=row.since) == row
-    return _ReportRow(**vars(before if before and unchanged else row), heard_at=row.since)
+    return replace(before if before and unchanged else row, heard_at=row.since)
 
 
 def read_traffic(connection: Connection, name: str) -> list[TrafficRow]:
     """Return each service's report about a name, ordered by address."""
-    columns = [column for column in TRAFFIC.c if column is not TRAFFIC.c.heard_at]
-    wanted = sa.select(*columns).where(TRAFFIC.c.name == name).order_by(TRAFFIC.c.service)
+    wanted = sa.select(TRAFFIC).where(TRAFFIC.c.name == name).order_by(TRAFFIC.c.service)
     return [TrafficRow(**row._mapping) for row in connection.execute(wanted)]
 
 
