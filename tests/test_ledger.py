@@ -559,12 +559,12 @@ def test_a_second_ingestion_of_a_symbol_waits_and_says_so(ledger: Ledger, caplog
     done = []
 
     def second() -> None:
-        with ledger.exclusive_ingestion("XAGUSD"):
+        with ledger.locked("the ingestion of XAGUSD"):
             done.append("second")
 
     with caplog.at_level(logging.INFO, "lstm_ts"):
         thread = threading.Thread(target=second, daemon=True)
-        with ledger.exclusive_ingestion("XAGUSD"):
+        with ledger.locked("the ingestion of XAGUSD"):
             thread.start()
             wait_for(lambda: caplog.messages)
             done.append("first")

@@ -73,10 +73,6 @@ def _end_is_unsent(receivers: Sequence[str]) -> sa.ColumnElement[bool]:
     return sa.exists().where(opening_sent, ~end_sent).correlate(INCIDENTS)
 
 
-def put_deliveries(connection: Connection, rows: Sequence[DeliveryRow]) -> None:
-    put_rows(connection, DELIVERIES, rows)
-
-
 def read_deliveries(connection: Connection, incidents: Sequence[IncidentRow]) -> list[DeliveryRow]:
     columns = DELIVERIES.c
     wanted = sa.select(DELIVERIES).where(columns.number.in_([row.number for row in incidents]))

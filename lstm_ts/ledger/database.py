@@ -43,7 +43,7 @@ class Database:
             failed.callback(self.close)
             if make and self._is_sqlite:
                 self._make_file()
-            _check_file(self._url)
+            self._check_file()
             revision = self._revision()
             if identity:
                 self._check_revision(revision)
@@ -68,6 +68,14 @@ class Database:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         if not self._file.exists():
             self._file.touch()
+
+    def _check_file(self) -> None:
+        """Raises    LedgerError: a SQLite file is not there"""
+        if self._is_sqlite and not self._file.exists():
+            raise LedgerError(
+                f"Expected the ledger {self._shown}, got no file there; put it back, or start a new one with "
+                f"python -m lstm_ts.retrain and a restart"
+            )
 
     def _check_revision(self, revision: str | None) -> None:
         """Check that the schema is the newest; another database in this one's place may have any, and keeps it."""
@@ -207,15 +215,6 @@ def has_place(url: str) -> bool:
     """Return whether the folder of a SQLite ledger exists; True for a server, which is only tried when it is opened."""
     read = _read_url(url)
     return read.get_backend_name() != "sqlite" or Path(read.database or "").parent.is_dir()
-
-
-def _check_file(url: URL) -> None:
-    """Raises    LedgerError: a SQLite file is not there"""
-    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
-        raise LedgerError(
-            f"Expected the ledger {without_secrets(url)}, got no file there; put it back, or start a new one with "
-            f"python -m lstm_ts.retrain and a restart"
-        )
 
 
 def _engine(url: URL) -> Engine:

@@ -151,10 +151,6 @@ class Ledger(Database):
         """Lock incidents and the messages about them, as `exclusive` locks a model."""
         return self.locked("the alerts")
 
-    def exclusive_ingestion(self, symbol: str) -> AbstractContextManager[None]:
-        """Lock requests to a broker for a symbol, as `exclusive` locks a model."""
-        return self.locked(f"the ingestion of {symbol}")
-
     def exclusive(self, name: str) -> AbstractContextManager[None]:
         """Lock a model over all processes and threads; not reentrant. The lock of a killed holder is released."""
         return self.locked(f"the model {name}")

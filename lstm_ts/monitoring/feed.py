@@ -45,23 +45,23 @@ def check_staleness(
     symbol: str, last_ts: datetime | None, session: Session, now: datetime, limits: FeedLimits
 ) -> Finding:
     """Check how many session hours have closed since the last bar; `last_ts` is its open, None without bars."""
-    command = STATUS.format(symbol=symbol)
+    health = Health.UNKNOWN
     if last_ts is None:
-        return Finding("data_stale", symbol, Health.UNKNOWN, f"No bar of {symbol} is stored.", command)
-    if last_ts + HOUR > now:
+        sentence = f"No bar of {symbol} is stored."
+    elif last_ts + HOUR > now:
         sentence = (
             f"By this clock it is {now:%Y-%m-%d %H:%M} UTC, and no stored hour of {symbol} has closed; the last one "
             f"opens at {last_ts:%Y-%m-%d %H:%M} UTC: the clock is wrong, LSTM_TS_CLOCK if that is set."
         )
-        return Finding("data_stale", symbol, Health.UNKNOWN, sentence, command)
-    expected_by = max(now - limits.grace_minutes * MINUTE, last_ts + HOUR)
-    late = session.hours(last_ts + HOUR, expected_by).filter(pl.col("closes_at") <= expected_by).height
-    sentence = (
-        f"The last hourly bar of {symbol} closed at {last_ts + HOUR:%Y-%m-%d %H:%M} UTC, and {late} session hours have "
-        f"closed since (limit {limits.stale_hours})."
-    )
-    health = Health.BAD if late >= limits.stale_hours else Health.GOOD
-    return Finding("data_stale", symbol, health, sentence, command)
+    else:
+        expected_by = max(now - limits.grace_minutes * MINUTE, last_ts + HOUR)
+        late = session.hours(last_ts + HOUR, expected_by).filter(pl.col("closes_at") <= expected_by).height
+        sentence = (
+            f"The last hourly bar of {symbol} closed at {last_ts + HOUR:%Y-%m-%d %H:%M} UTC, and {late} session hours "
+            f"have closed since (limit {limits.stale_hours})."
+        )
+        health = Health.BAD if late >= limits.stale_hours else Health.GOOD
+    return Finding("data_stale", symbol, health, sentence, STATUS.format(symbol=symbol))
 
 
 def check_quality(

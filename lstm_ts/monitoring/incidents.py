@@ -9,14 +9,13 @@ repetition. A message that a receiver did not take is sent again by a later run,
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from lstm_ts.ledger.alert_rows import IncidentRow
+from lstm_ts.ledger.alert_rows import DELIVERIES, IncidentRow
 from lstm_ts.ledger.alert_tables import (
     forget_incidents,
-    put_deliveries,
     put_incidents,
     read_active,
     read_deliveries,
@@ -25,12 +24,12 @@ from lstm_ts.ledger.alert_tables import (
 )
 from lstm_ts.ledger.ledger import Ledger
 from lstm_ts.ledger.monitor_tables import read_findings
+from lstm_ts.ledger.upserts import put_rows
 from lstm_ts.monitoring.alerts import Alerts, Backoff, Severity, find_changes
 from lstm_ts.monitoring.delivery import deliver, name_receivers
 from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.monitoring.messages import (
     Notification,
-    after_sending,
     describe_undelivered,
     find_notifications,
     format_time,
@@ -83,12 +82,13 @@ def _send_pending(ledger: Ledger, alerts: Alerts, now: datetime) -> tuple[int, t
     waiting = [_describe_waiting(name, mine, alerts.waits) for name, mine in found.items() if name not in pending]
     intents = {name: [each.intend(name, now) for each in mine] for name, mine in pending.items()}
     with ledger.transaction() as connection:
-        put_deliveries(connection, [row for rows in intents.values() for row in rows])
+        put_rows(connection, DELIVERIES, [row for rows in intents.values() for row in rows])
     letters = {name: (receivers[name], write_message(mine, alerts.command)) for name, mine in pending.items()}
     sent, undelivered = 0, waiting
     for name, error in deliver(letters, alerts.timeout_s):
+        results = [replace(row, sent_at=None if error else now, trouble=error) for row in intents[name]]
         with ledger.transaction() as connection:
-            put_deliveries(connection, after_sending(intents[name], error, now))
+            put_rows(connection, DELIVERIES, results)
         sent += error is None
         if error:
             undelivered.append(describe_undelivered(name, error, _list_numbers(pending[name])))

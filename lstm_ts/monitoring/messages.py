@@ -1,7 +1,7 @@
 """The notifications that each receiver lacks, and the one message that holds them. Pure."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from lstm_ts.ledger.alert_rows import OPENED, RESOLVED, DeliveryRow, IncidentRow, SilenceRow
@@ -36,11 +36,6 @@ class Notification:
     def due_at(self, waits: Backoff) -> datetime:
         assert self.delivery
         return self.delivery.intended_at + waits.after(self.delivery.attempts)
-
-    @property
-    def maybe_received(self) -> bool:
-        """True if the receiver may have the message already: an earlier attempt without a receipt can have arrived."""
-        return self.delivery is not None
 
 
 @dataclass(frozen=True)
@@ -144,7 +139,7 @@ def _describe(notification: Notification) -> str:
         assert incident.ended_at is not None
         lines[0] = f"Ended {format_time(incident.ended_at)}. Last found: {sentence}"
         summary += f", for {format_span(incident.ended_at - incident.began_at)}"
-    repeated = "; this may be a repeat" if notification.maybe_received else ""
+    repeated = "; this may be a repeat" if notification.delivery else ""  # the earlier attempt may have arrived
     lines.append(f"Incident {incident.number}: {summary}{repeated}")
     lines += [f"With it, incident {row.number}: {row.rule}: {_shorten(row.sentence)}" for row in notification.others]
     return "\n".join(lines)
@@ -163,11 +158,6 @@ def format_span(span: timedelta) -> str:
     if minutes < 120:
         return f"{minutes} min"
     return f"{minutes // 60} h" if span < 2 * DAY else f"{span.days} days"
-
-
-def after_sending(intents: Sequence[DeliveryRow], error: str | None, now: datetime) -> list[DeliveryRow]:
-    """Return the intents with their result; `error` is why the message did not arrive, None if it has."""
-    return [replace(row, sent_at=None if error else now, trouble=error) for row in intents]
 
 
 def describe_undelivered(receiver: str, error: str, about: str) -> str:

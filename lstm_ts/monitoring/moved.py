@@ -52,12 +52,12 @@ def find_gone(ledger: Ledger, registry: Registry, name: str, findings: Sequence[
         known |= {(row.rule, row.subject) for row in read_active(connection)}
     left = sorted(known - {(each.rule, each.subject) for each in findings})
     own = [(rule, subject, alias_of[subject]) for rule, subject in left if subject in alias_of]
-    return [_end(rule, subject, name, alias) for rule, subject, alias in own if not registry.holder(name, alias)]
+    return [
+        Finding(rule, subject, Health.GOOD, f"{name} has no {alias} any more.")
+        for rule, subject, alias in own
+        if not registry.holder(name, alias)
+    ]
 
 
 def _list_subjects(name: str) -> dict[str, str]:
     return {f"{name} {alias}": alias for alias in ALIASES}
-
-
-def _end(rule: str, subject: str, name: str, alias: str) -> Finding:
-    return Finding(rule, subject, Health.GOOD, f"{name} has no {alias} any more.")

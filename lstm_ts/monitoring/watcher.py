@@ -67,31 +67,32 @@ def _check_ingest(market: Market, limits: SilenceLimits, now: datetime) -> Findi
         ends = [(ts + span, ts) for span, store in spans.items() if (ts := store.last_ts())]
     except DataError as error:
         return Finding("pipeline_late", symbol, Health.UNKNOWN, str(error), command)
-    if not ends:
+    health = Health.UNKNOWN
+    end, last_ts = max(ends, default=(now, None))
+    if last_ts is None:
         sentence = f"No bar of {symbol} has ever been ingested."
-        return Finding("pipeline_late", symbol, Health.UNKNOWN, sentence, command)
-    end, last_ts = max(ends)
-    if last_ts > now + AHEAD:
+    elif last_ts > now + AHEAD:
         sentence = (
             f"The last bar of {symbol} is of {format_time(last_ts)}, which is in the future: a clock or zone is wrong."
         )
-        return Finding("pipeline_late", symbol, Health.UNKNOWN, sentence, command)
-    hours = market.session.time_open(end, now) / HOUR
-    health = Health.BAD if hours >= limits.ingest_hours else Health.GOOD
-    sentence = f"No bar of {symbol} has come for {hours:.1f} session hours: the last one is of {format_time(last_ts)}."
+    else:
+        hours = market.session.time_open(end, now) / HOUR
+        health = Health.BAD if hours >= limits.ingest_hours else Health.GOOD
+        latest = format_time(last_ts)
+        sentence = f"No bar of {symbol} has come for {hours:.1f} session hours: the last one is of {latest}."
     return Finding("pipeline_late", symbol, health, sentence, command)
 
 
 def _check_monitor(market: Market, at: datetime | None, limits: SilenceLimits, now: datetime) -> Finding:
     name = market.name
     command = f"python -m lstm_ts.monitor {name_model(market.symbol, name)}"
+    health = Health.UNKNOWN
     if at is None:
         sentence = f"The monitor has never checked {name}."
-        return Finding("monitor_silent", name, Health.UNKNOWN, sentence, command)
-    if at > now + AHEAD:
+    elif at > now + AHEAD:
         sentence = f"The monitor has checked {name} at {format_time(at)}, which is in the future: a clock is wrong."
-        return Finding("monitor_silent", name, Health.UNKNOWN, sentence, command)
-    hours = market.session.time_open(at, now) / HOUR
-    health = Health.BAD if hours >= limits.monitor_hours else Health.GOOD
-    sentence = f"The monitor has not checked {name} for {hours:.1f} session hours, since {format_time(at)}."
+    else:
+        hours = market.session.time_open(at, now) / HOUR
+        health = Health.BAD if hours >= limits.monitor_hours else Health.GOOD
+        sentence = f"The monitor has not checked {name} for {hours:.1f} session hours, since {format_time(at)}."
     return Finding("monitor_silent", name, health, sentence, command)

@@ -72,7 +72,7 @@ def answer(registry: Registry, request: Request) -> str:
         case "history":
             done = registry.history(request.name, request.alias)
             if not done:
-                registry.check_version(request.name, request.alias)
+                registry.version(request.name, request.alias)  # raises, and says which there are
             if request.at:
                 return format_in_force(done, request.name, request.alias, request.at)
             return format_history(done)
@@ -96,7 +96,7 @@ def answer(registry: Registry, request: Request) -> str:
 def _list(registry: Registry, request: Request) -> str:
     versions = registry.versions(request.name)
     if not versions:
-        registry.check_version(request.name, request.alias)
+        registry.version(request.name, request.alias)  # raises, and says which there are
     champions = {other: registry.champion(other) for other in registry.names() if other != request.name}
     others = [f"Also registered: {name}, champion {v.number if v else 'none yet'}" for name, v in champions.items()]
     table = format_versions(versions, [registry.metrics(v) for v in versions])

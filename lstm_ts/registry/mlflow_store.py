@@ -162,14 +162,12 @@ class MlflowStore:
         """Add metrics to the version's run at the steps of their days, in days since 1970; an existing one stays."""
         with self._answering():
             keys = {key for values in metrics.values() for key in values}
-            there = {(key, step) for key in keys for step in self._list_steps(version, key)}
+            history = self._client.get_metric_history
+            there = {(key, metric.step) for key in keys for metric in history(version.run_id, key)}
             made = [_make_metric(key, value, day) for day in sorted(metrics) for key, value in metrics[day].items()]
             new = [metric for metric in made if (metric.key, metric.step) not in there]
             for start in range(0, len(new), MOST_METRICS):
                 self._client.log_batch(version.run_id, metrics=new[start : start + MOST_METRICS])
-
-    def _list_steps(self, version: Version, key: str) -> Iterator[int]:
-        return (metric.step for metric in self._client.get_metric_history(version.run_id, key))
 
     def read_gate(self, version: Version) -> Mapping[str, Any]:
         """Raises    RegistryError: the report is not as it was registered"""

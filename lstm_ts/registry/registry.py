@@ -87,7 +87,7 @@ class Registry:
         return self.store.versions(name)
 
     def version(self, name: str, ref: int | str) -> Version:
-        """Find a version by number or alias.    Raises    RegistryError: there is none, or no such name"""
+        """Find a version by number or alias.    Raises    RegistryError: there is none; it names those that exist"""
         if found := self.store.find(name, ref):
             return found
         if not (versions := self.versions(name)):
@@ -95,10 +95,6 @@ class Registry:
             raise RegistryError(f"Expected name to be one that is registered, got {name}; there is {names}")
         numbers, aliases = [version.number for version in versions], sorted(self.store.aliases(name))
         raise RegistryError(f"Expected a version of {name} among {numbers} or an alias among {aliases}, got {ref}")
-
-    def check_version(self, name: str, ref: int | str) -> None:
-        """Raises    RegistryError: there is none; the message names those that exist"""
-        self.version(name, ref)
 
     def champion(self, name: str) -> Version | None:
         return self.holder(name, CHAMPION)
@@ -157,7 +153,7 @@ class Registry:
     def rollback(self, name: str, *, actor: str, reason: str) -> Version:
         """Restore the previous champion; twice goes back two promotions.    Raises    RegistryError: nothing before"""
         with self._aliases.moving(name, CHAMPION) as current:
-            self.check_version(name, CHAMPION)
+            self.version(name, CHAMPION)  # there is one
             before = version_before(self._aliases.done(name, CHAMPION))
             if before is None:
                 raise RegistryError(

@@ -88,7 +88,7 @@ def format_versions(versions: Sequence[Version], metrics: Sequence[Mapping[str, 
             ", ".join(version.aliases) or "-",
             describe_verdict(version.tags),
             version.tags.get("trained_until", "-")[:10],
-            _number(scores, "pinball_1h_bps", "{:.3f} bps"),
+            f"{scores['pinball_1h_bps']:.3f} bps" if "pinball_1h_bps" in scores else "-",
             describe_best_skill(scores),
         )
         rows.append(row)
@@ -118,10 +118,6 @@ def describe_best_skill(metrics: Mapping[str, float]) -> str:
         return "-"
     best = min(skills, key=lambda name: skills[name])
     return f"{percent(skills[best], signed=True)} ({best})"
-
-
-def _number(scores: Mapping[str, float], key: str, form: str) -> str:
-    return form.format(scores[key]) if key in scores else "-"
 
 
 def format_version(

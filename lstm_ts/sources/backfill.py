@@ -90,7 +90,7 @@ class Backfill:
             raise ConfigError(f"Expected span.start before span.end and before now, got {start} and {end or 'none'}")
         self.raw.check_session(self.session)
         self._warn_of_another_source()
-        with self.ledger.exclusive_ingestion(self.symbol):
+        with self.ledger.locked(f"the ingestion of {self.symbol}"):
             try:
                 recent = clock.now() - clock.speed() * RECENT
                 available = self.broker.connect(self.ledger.answered_at(self.symbol, self.broker.name, since=recent))
