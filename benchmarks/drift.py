@@ -30,8 +30,7 @@ from lstm_ts.configuration.parts import construct
 from lstm_ts.market.session import utc
 from lstm_ts.model.windows import in_span
 from lstm_ts.monitoring.concept_drift import Detector, DriftSettings, DriftState, compute_d_N, make_reference
-from lstm_ts.monitoring.market import read_hours
-from lstm_ts.monitoring.regime import Hours, RegimeSettings, check_regime
+from lstm_ts.monitoring.regime import Hours, RegimeSettings, check_regime, read_hours
 from lstm_ts.scoring import metrics
 from lstm_ts.scoring.records import ForecastRecord
 

@@ -68,7 +68,7 @@ PURE = {
     *(f"lstm_ts.scoring.{name}" for name in ("comparison", "gate", "metrics", "records", "scores", "tables")),
     *(f"lstm_ts.monitoring.{name}" for name in ("alerts", "challenge", "concept_drift", "confidence", "daily")),
     *(f"lstm_ts.monitoring.{name}" for name in ("feed", "findings", "grouping", "hourly", "live_skill")),
-    *(f"lstm_ts.monitoring.{name}" for name in ("market", "messages", "outcomes", "regime", "skew")),
+    *(f"lstm_ts.monitoring.{name}" for name in ("messages", "outcomes", "regime", "skew")),
     *(f"lstm_ts.monitoring.{name}" for name in ("ruling", "verdict", "versions")),
     "lstm_ts.scoring.decision",
     "lstm_ts.scoring.soundness",

@@ -13,8 +13,7 @@ from lstm_ts.configuration.parts import construct
 from lstm_ts.errors import ConfigError, NoRows
 from lstm_ts.model.features import make_grid
 from lstm_ts.model.windows import WindowSpec, find_origins, make_windows
-from lstm_ts.monitoring.market import read_hours
-from lstm_ts.monitoring.regime import Hours, RegimeSettings, check_regime, measure_distance
+from lstm_ts.monitoring.regime import Hours, RegimeSettings, check_regime, measure_distance, read_hours
 
 SETTINGS = {"recent_hours": 3, "block_hours": 2, "draws": 100, "alpha": 0.05}
 

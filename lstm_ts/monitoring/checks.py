@@ -21,8 +21,7 @@ from lstm_ts.monitoring.challenge import CHALLENGE, Challenge
 from lstm_ts.monitoring.confidence import SkillSettings
 from lstm_ts.monitoring.feed import FeedLimits, check_quality, check_staleness
 from lstm_ts.monitoring.findings import Finding, Health
-from lstm_ts.monitoring.market import describe_regime, read_hours
-from lstm_ts.monitoring.regime import RegimeSettings, check_regime
+from lstm_ts.monitoring.regime import RegimeSettings, check_regime, describe_regime, read_hours
 from lstm_ts.monitoring.run import (
     LoadedModel,
     MonitorRun,

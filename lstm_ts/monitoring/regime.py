@@ -6,13 +6,17 @@ Legend: N training hours, M recent hours.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lstm_ts.errors import ConfigError, NoRows
+from lstm_ts.model.features import Grid
+from lstm_ts.model.windows import BODY, GAP, MAX_RETURN, POSITION, RANGE, Windows
+from lstm_ts.monitoring.findings import Finding, Health
 from lstm_ts.scoring.metrics import Array
 from lstm_ts.scoring.records import BPS
 from lstm_ts.scoring.tables import percent
@@ -65,6 +69,21 @@ class RegimeCheck:
         return not self.low <= self.value <= self.high
 
 
+def read_hours(grid: Grid, windows: Windows[NDArray[Any]], inside_G: NDArray[np.bool_]) -> Hours:
+    """Hours of the grid, each input in units of the window that ends with it; missing ones are left out."""
+    rows = np.flatnonzero(inside_G & ~grid.missing_G & ~np.isnan(windows.volatility_G))
+    columns = windows.features_GF[rows].astype(np.float64)
+    volatility_N = windows.volatility_G[rows].astype(np.float64)
+    inputs = {
+        "body": (columns[:, BODY] / volatility_N).clip(-MAX_RETURN, MAX_RETURN),
+        "gap": (columns[:, GAP] / volatility_N).clip(-MAX_RETURN, MAX_RETURN),
+        "range": columns[:, RANGE] - windows.log_volatility_G[rows],
+        "position": columns[:, POSITION],
+    }
+    assert len(inputs) == INPUTS
+    return Hours(grid.close_G[rows], grid.range_G[rows], inputs)
+
+
 def check_regime(training: Hours, recent: Hours, settings: RegimeSettings) -> list[RegimeCheck]:
     """Compare the last `recent_hours` with the training hours: volatility, price, then each input.
 
@@ -76,6 +95,15 @@ def check_regime(training: Hours, recent: Hours, settings: RegimeSettings) -> li
     for name, training_N in training.inputs.items():
         checks.append(_check_input(name, training_N, recent.inputs[name], settings, tests=len(training.inputs)))
     return checks
+
+
+def describe_regime(name: str, checks: Sequence[RegimeCheck]) -> Finding:
+    outside = [check.sentence for check in checks if check.outside]
+    if outside:
+        sentence = f"Another regime than in the training of {name}, which is no drift by itself. {' '.join(outside)}"
+        return Finding("regime", name, Health.BAD, sentence)
+    volatility, price = checks[:2]
+    return Finding("regime", name, Health.GOOD, f"{volatility.sentence} {price.sentence}")
 
 
 def _check_volatility(training: Hours, recent: Hours, settings: RegimeSettings) -> RegimeCheck:
