@@ -1,4 +1,4 @@
-"""Requirements for containers that no schema checks: `python deploy/policy.py kubernetes FILE`, or `compose FILE`."""
+"""Requirements for containers that no schema checks: `python deploy/policy.py kubernetes|compose|dockerfile FILE`."""
 
 import re
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from compose_policy import IN_CLEAR, PINNED, check_compose, in_clear
+from compose_policy import IN_CLEAR, LOCKS, PINNED, check_compose, check_dockerfile, in_clear
 
 ADAPTER = Path(__file__).parent / "monitoring" / "prometheus-adapter.yaml"
 NEEDED = {"cpu", "memory"}
@@ -48,6 +48,9 @@ def check_deployment(each: Any, objects: Objects) -> Iterator[str]:
     if not selects(each["spec"]["selector"], template["metadata"]["labels"]):
         yield "selects other pods than its own"
     for container in template["spec"]["containers"]:
+        secrets = {env["name"] for env in container.get("env", []) if "secretKeyRef" in env.get("valueFrom", {})}
+        if (lock := LOCKS.get(template["metadata"]["labels"].get("app"))) and lock not in secrets:
+            yield f"has no {lock} of a secret"
         if "readinessProbe" not in container:
             yield "has no readinessProbe"
 
@@ -230,6 +233,8 @@ CHECKS: Mapping[str, Any] = {
 
 
 def check(kind: str, text: str) -> Sequence[str]:
+    if kind == "dockerfile":
+        return list(check_dockerfile(text))
     if kind == "compose":
         return list(check_compose(yaml.safe_load(text)))
     objects = {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(text)}

@@ -165,6 +165,7 @@ def production() -> dict[str, Any]:
         ("Ingress serve", "spec.rules.0.http.paths.0.pathType", "Prefix", "internal path by Prefix /predict"),
         ("Ingress serve", "spec.defaultBackend", {"service": {"name": "serve"}}, "has a defaultBackend"),
         ("HTTPRoute serve", "spec.rules.0.matches.0.path.value", "/metrics", "publishes an internal path"),
+        ("Deployment serve", f"{MAIN}.env.1.name", "LSTM_TS_API_KEY", "has no LSTM_TS_API_KEYS of a secret"),
         ("Service serve", "kind", "StatefulSet", "is of a kind that nothing here checks"),
         ("compose", "services.serve.image", "serve:${VERSION:-latest}", "serve image"),
         ("compose", "services.serve.depends_on.redis", {"condition": "service_started"}, "needs redis, which is not"),
@@ -182,6 +183,14 @@ def production() -> dict[str, Any]:
         ("compose", "services.grafana.ports.0", "127.0.0.1:5000:3000", "5000 is the port of two services"),
         ("compose", "services.grafana.ports.0", {"target": 3000, "published": 5000}, "5000 is the port of two"),
         ("compose", "services.nginx.configs.0.source", "proxy", "has proxy of configs, which is not there"),
+        ("compose", "services.serve.environment.LSTM_TS_API_KEYS", None, "has no LSTM_TS_API_KEYS"),
+        ("compose", "services.serve.use_api_socket", True, "serve has use_api_socket"),
+        ("compose", "volumes.lstm_ts", {"driver_opts": {"o": "bind", "device": "/"}}, "volumes has driver_opts"),
+        ("compose", "configs.nginx.file", "/etc/shadow", "has nginx of configs, which is no file of deploy/"),
+        ("compose", "configs.nginx.file", "./../shadow", "has nginx of configs, which is no file of deploy/"),
+        ("compose", "networks.inside", {}, "postgres is in a network that is not internal"),
+        ("compose", "services.postgres.networks", ["inside", "outside"], "postgres is in a network that is not"),
+        ("compose", "services.postgres.networks", None, "postgres is in a network that is not internal"),
     ],
 )  # fmt: skip
 def test_a_fault_that_no_schema_knows_is_found(
@@ -193,6 +202,25 @@ def test_a_fault_that_no_schema_knows_is_found(
     composed = tree.pop("compose")
     objects = {(each["kind"], each["metadata"]["name"]): each for each in tree.values()}
     assert any(found in fault for fault in (*policy.check_kubernetes(objects), *policy.check_compose(composed)))
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "found"),
+    [
+        ("USER 10001:10001", "", "serve runs as root"),
+        ("USER 10001:10001", "USER lstm_ts", "jobs runs as lstm_ts"),
+        ("ENV LSTM_TS_HOST", "ENV LSTM_TS_API_KEYS=abc LSTM_TS_HOST", "holds LSTM_TS_API_KEYS"),
+        ("ARG REVISION", "ARG API_KEY=abc\nARG REVISION", "holds API_KEY"),
+        ("ARG BASE", "ARG BASE", None),
+    ],
+)
+def test_a_fault_of_the_dockerfile_is_found(
+    good: str, bad: str, found: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(DEPLOY)
+    text = (DEPLOY / "Dockerfile").read_text()
+    faults = import_module("policy").check("dockerfile", text.replace(good, bad))
+    assert good in text and any(found in fault for fault in faults) if found else not faults
 
 
 def test_a_word_that_only_begins_as_that_for_a_secret_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
