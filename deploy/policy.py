@@ -2,14 +2,25 @@
 
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from compose_policy import IN_CLEAR, LOCKS, PINNED, check_compose, check_dockerfile, in_clear
+from network_policy import (
+    Objects,
+    check_ingress,
+    check_network,
+    check_route,
+    check_service,
+    container_ports,
+    pods_of,
+    selects,
+)
 
 ADAPTER = Path(__file__).parent / "monitoring" / "prometheus-adapter.yaml"
+SECRETS = set(re.findall(r"--from-literal=([\w-]+)", (Path(__file__).parent / "README.md").read_text()))
 NEEDED = {"cpu", "memory"}
 RIGHTS = {  # by name: what a container must have, and what it could do otherwise
     "runAsNonRoot": (True, "may run as root"),
@@ -24,10 +35,6 @@ OF_THE_NODE = ("hostNetwork", "hostPID", "hostIPC", "nodeName")
 PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
 SELECTORS = ("selector", "podSelector")
 GRACE_S = 30  # Kubernetes's own terminationGracePeriodSeconds
-INSIDE = {"/metrics", "/reload"}  # of the service
-EVERYONE: Sequence[Mapping[str, Any]] = ({}, {"podSelector": {}, "namespaceSelector": {}}, {"namespaceSelector": {}})
-
-Objects = Mapping[tuple[str, str], Any]  # by kind and name
 
 
 def check_kubernetes(objects: Objects) -> Iterator[str]:
@@ -110,25 +117,12 @@ def check_settings(container: Any, objects: Objects) -> Iterator[str]:
             yield f"reads settings of {name}, which is not there"
         known |= set(objects.get(("ConfigMap", name), {}).get("data", {}))
     yield from in_clear({each["name"]: each["value"] for each in container.get("env", []) if "value" in each})
+    asked = [each.get("valueFrom", {}).get("secretKeyRef", {}).get("key") for each in container.get("env", [])]
+    yield from (f"reads {key}, which README.md puts into no secret" for key in asked if key and key not in SECRETS)
     for text in (*container.get("command", []), *container.get("args", [])):
         if IN_CLEAR.search(text):
             yield "holds a secret in its arguments"
         yield from (f"is given {name}, which is set nowhere" for name in set(re.findall(r"\$\((\w+)\)", text)) - known)
-
-
-def check_service(service: Any, objects: Objects) -> Iterator[str]:
-    spec = service["spec"]
-    if spec.get("type", "ClusterIP") not in ("ClusterIP", "ExternalName") or spec.get("externalIPs"):
-        yield "is open to others than the cluster"
-    if spec.get("type") == "ExternalName":
-        return
-    pods = [pod for pod in pods_of(objects) if pod["metadata"]["labels"].items() >= spec.get("selector", {}).items()]
-    if not spec.get("selector") or not pods:
-        yield "selects no pod"
-    for port in spec["ports"]:
-        target = port.get("targetPort", port["port"])
-        if any(target not in container_ports(pod["spec"]["containers"]) for pod in pods):
-            yield f"leads to {target}, which is no port of its pods"
 
 
 def check_scaler(scaler: Any, objects: Objects) -> Iterator[str]:
@@ -148,43 +142,12 @@ def check_selector(each: Any, objects: Objects) -> Iterator[str]:
         yield "selects no pod"
 
 
-def check_network(policy: Any, objects: Objects) -> Iterator[str]:
-    spec = policy["spec"]
-    if not any(selects(spec["podSelector"], pod["metadata"]["labels"]) for pod in pods_of(objects)):
-        yield "selects no pod"
-    for rule in spec.get("ingress", []):
-        if not rule.get("from") or any(peer in EVERYONE or "ipBlock" in peer for peer in rule["from"]):
-            yield "lets everyone in"
-    for rule in (*spec.get("ingress", []), *spec.get("egress", [])):
-        if not rule.get("ports"):
-            yield "leaves all ports open"
-
-
-def check_ingress(ingress: Any, objects: Objects) -> Iterator[str]:
-    secured = {host for tls in ingress["spec"].get("tls", []) for host in tls["hosts"]}
-    if "defaultBackend" in ingress["spec"]:
-        yield "has a defaultBackend, which gets every path"
-    for rule in ingress["spec"]["rules"]:
-        if rule.get("host") not in secured:
-            yield f"{rule.get('host')} has no TLS"
-        for path in rule["http"]["paths"]:
-            service = path["backend"]["service"]
-            if service["port"].get("name", service["port"].get("number")) not in ports(objects, service["name"]):
-                yield f"{path['path']} leads nowhere"
-            if service["name"].startswith("serve") and (path["pathType"] != "Exact" or path["path"] in INSIDE):
-                yield f"publishes an internal path by {path['pathType']} {path['path']}"
-
-
-def check_route(route: Any, objects: Objects) -> Iterator[str]:
-    for rule in route["spec"]["rules"]:
-        paths = [match.get("path", {}) for match in rule.get("matches", [{}])]
-        if any(path.get("type") != "Exact" or path["value"] in INSIDE for path in paths):
-            yield "publishes an internal path"
-        if sum(backend["weight"] for backend in rule["backendRefs"]) != 100:
-            yield "weights are not 100 together"
-        for backend in rule["backendRefs"]:
-            if backend["port"] not in ports(objects, backend["name"]):
-                yield f"{backend['name']} leads nowhere"
+def check_budget(each: Any, objects: Objects) -> Iterator[str]:
+    yield from check_selector(each, objects)
+    scaler = objects.get(("HorizontalPodAutoscaler", each["metadata"]["name"]), {"spec": {}})
+    kept = each["spec"].get("minAvailable", 0)
+    if kept == "100%" or (isinstance(kept, int) and kept >= scaler["spec"].get("minReplicas", 1)):
+        yield "keeps all replicas, so that no node can be emptied"
 
 
 def check_secret(*_: Any) -> Iterator[str]:
@@ -193,28 +156,6 @@ def check_secret(*_: Any) -> Iterator[str]:
 
 def check_settings_map(each: Any, _: Objects) -> Iterator[str]:
     yield from in_clear(each.get("data", {}))
-
-
-def pods_of(objects: Objects) -> list[Any]:
-    """Return the templates of the pods."""
-    specs = [(kind, each["spec"]) for (kind, _), each in objects.items() if kind in ("Deployment", "CronJob")]
-    return [(spec["jobTemplate"]["spec"] if kind == "CronJob" else spec)["template"] for kind, spec in specs]
-
-
-def selects(selector: Any, labels: Mapping[str, str]) -> bool:
-    return bool(selector.get("matchLabels", {}).items() <= labels.items())
-
-
-def container_ports(containers: Iterable[Any]) -> set[str | int]:
-    """Return the names and numbers of the containers' ports."""
-    found = [port for container in containers for port in container.get("ports", [])]
-    return {value for port in found for value in (port.get("name"), port["containerPort"])}
-
-
-def ports(objects: Objects, service: str) -> set[str | int]:
-    """Return the names and numbers of a service's ports."""
-    found = objects.get(("Service", service), {"spec": {}})["spec"].get("ports", [])
-    return {value for port in found for value in (port.get("name"), port["port"])}
 
 
 CHECKS: Mapping[str, Any] = {
@@ -226,7 +167,7 @@ CHECKS: Mapping[str, Any] = {
     "Ingress": check_ingress,
     "NetworkPolicy": check_network,
     "PersistentVolumeClaim": lambda *_: (),
-    "PodDisruptionBudget": check_selector,
+    "PodDisruptionBudget": check_budget,
     "Secret": check_secret,
     "Service": check_service,
 }
