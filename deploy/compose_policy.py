@@ -66,6 +66,8 @@ def check_compose(composed: Any) -> Iterator[str]:
 def check_composed(name: str, service: Any) -> Iterator[str]:
     if not PINNED.fullmatch(service["image"]):
         yield f"image {service['image']} is not pinned"
+    if service.get("restart") != "unless-stopped":
+        yield "does not begin again: its restart is not unless-stopped"
     if "mem_limit" not in service:
         yield "has no limit of memory"
     if name not in OTHERS and not (service.get("read_only") and service.get("cap_drop") == ["ALL"]):

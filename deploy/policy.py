@@ -16,11 +16,14 @@ from network_policy import (
     check_service,
     container_ports,
     pods_of,
+    ports,
     selects,
 )
 
 ADAPTER = Path(__file__).parent / "monitoring" / "prometheus-adapter.yaml"
 SECRETS = set(re.findall(r"--from-literal=([\w-]+)", (Path(__file__).parent / "README.md").read_text()))
+DATA = "/srv/lstm_ts"
+MOUNTS = {"/tmp", DATA}
 NEEDED = {"cpu", "memory"}
 RIGHTS = {  # by name: what a container must have, and what it could do otherwise
     "runAsNonRoot": (True, "may run as root"),
@@ -58,6 +61,8 @@ def check_deployment(each: Any, objects: Objects) -> Iterator[str]:
         secrets = {env["name"] for env in container.get("env", []) if "secretKeyRef" in env.get("valueFrom", {})}
         if (lock := LOCKS.get(template["metadata"]["labels"].get("app"))) and lock not in secrets:
             yield f"has no {lock} of a secret"
+        mounts = container.get("volumeMounts", [])
+        yield from (f"may write to {DATA}" for each in mounts if each["mountPath"] == DATA and not each.get("readOnly"))
         if "readinessProbe" not in container:
             yield "has no readinessProbe"
 
@@ -100,6 +105,8 @@ def check_container(container: Any) -> Iterator[str]:
         yield from (f"has no {kind} of {lacking}" for lacking in NEEDED - set(resources.get(kind, {})))
     if not PINNED.fullmatch(container["image"]):
         yield f"image {container['image']} is not pinned"
+    lacking = MOUNTS - {mount["mountPath"] for mount in container.get("volumeMounts", [])}
+    yield from (f"mounts nothing at {each}" for each in sorted(lacking))
     if any("hostPort" in port for port in container.get("ports", [])):
         yield "has a port of its node"
     for probe in PROBES:
@@ -120,6 +127,7 @@ def check_settings(container: Any, objects: Objects) -> Iterator[str]:
     asked = [each.get("valueFrom", {}).get("secretKeyRef", {}).get("key") for each in container.get("env", [])]
     yield from (f"reads {key}, which README.md puts into no secret" for key in asked if key and key not in SECRETS)
     for text in (*container.get("command", []), *container.get("args", [])):
+        yield from check_addresses(text, objects)
         if IN_CLEAR.search(text):
             yield "holds a secret in its arguments"
         yield from (f"is given {name}, which is set nowhere" for name in set(re.findall(r"\$\((\w+)\)", text)) - known)
@@ -154,8 +162,21 @@ def check_secret(*_: Any) -> Iterator[str]:
     yield "is named here, and kept elsewhere"
 
 
-def check_settings_map(each: Any, _: Objects) -> Iterator[str]:
+def check_settings_map(each: Any, objects: Objects) -> Iterator[str]:
     yield from in_clear(each.get("data", {}))
+    for value in each.get("data", {}).values():
+        yield from check_addresses(value, objects)
+
+
+def check_addresses(text: str, objects: Objects) -> Iterator[str]:
+    for name, port in re.findall(r"http://([\w-]+):(\d+)", text):
+        if int(port) not in ports(objects, name):
+            yield f"leads to {name}:{port}, which is no port of a service"
+
+
+def check_claim(each: Any, _: Objects) -> Iterator[str]:
+    if each["spec"]["accessModes"] != ["ReadWriteMany"]:
+        yield "is for one node: its accessModes are not [ReadWriteMany]"
 
 
 CHECKS: Mapping[str, Any] = {
@@ -166,7 +187,7 @@ CHECKS: Mapping[str, Any] = {
     "HorizontalPodAutoscaler": check_scaler,
     "Ingress": check_ingress,
     "NetworkPolicy": check_network,
-    "PersistentVolumeClaim": lambda *_: (),
+    "PersistentVolumeClaim": check_claim,
     "PodDisruptionBudget": check_budget,
     "Secret": check_secret,
     "Service": check_service,

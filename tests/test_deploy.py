@@ -181,6 +181,13 @@ def production() -> dict[str, Any]:
         ("HTTPRoute serve", "spec.rules.0.filters", [{"type": "URLRewrite"}], "changes requests by filters"),
         ("HTTPRoute serve", "spec.rules.0.backendRefs.0.name", "mlflow", "publishes mlflow"),
         ("PodDisruptionBudget serve", "spec.minAvailable", 2, "keeps all replicas"),
+        ("Deployment serve", f"{MAIN}.volumeMounts.0.mountPath", "/temp", "mounts nothing at /tmp"),
+        ("CronJob lstm-ts-xagusd-watch", f"{JOB}.volumeMounts", None, "mounts nothing at /srv/lstm_ts"),
+        ("Deployment serve", f"{MAIN}.volumeMounts.1.readOnly", None, "may write to /srv/lstm_ts"),
+        ("ConfigMap lstm-ts", "data.LSTM_TS_SERVICE", "http://serve:8000", "leads to serve:8000, which is no port"),
+        ("CronJob lstm-ts-xagusd-watch", f"{JOB}.args.0", "service=http://service:8080", "leads to service:8080"),
+        ("PersistentVolumeClaim lstm-ts", "spec.accessModes", ["ReadWriteOnce"], "is for one node"),
+        ("compose", "services.postgres.restart", None, "postgres does not begin again"),
         ("Service serve", "kind", "StatefulSet", "is of a kind that nothing here checks"),
         ("compose", "services.serve.image", "serve:${VERSION:-latest}", "serve image"),
         ("compose", "services.serve.depends_on.redis", {"condition": "service_started"}, "needs redis, which is not"),
@@ -274,7 +281,13 @@ def test_each_container_begins_with_a_command_as_it_is_taken() -> None:
     values = dict(each.split("=", 1) for each in settings)
     begun = commands()
     assert sorted(command[0] for command in begun) == ["dashboard", "dashboard", "pipeline", "serve", "serve"]
-    for name, *overrides in begun:
+    looped = [
+        found
+        for service in COMPOSE["services"].values()
+        for found in re.findall(r"python -m lstm_ts\.(\w+) -m ([^;]+)", " ".join(service.get("command", [])))
+    ]
+    assert [name for name, _ in looped] == ["monitor"]
+    for name, *overrides in (*begun, *([name, *text.split()] for name, text in looped)):
         defaults = [re.sub(r"\$\{\w+:-(.*?)\}", r"\1", each) for each in overrides]
         compose(name, *(re.sub(r"\$\((\w+)\)", lambda found: values[found[1]], each) for each in defaults))
 
@@ -292,7 +305,9 @@ def test_each_variable_of_ours_is_one_that_is_read() -> None:
 def test_a_release_asks_pods_at_a_port_that_they_have() -> None:
     deployment = yaml.safe_load((DEPLOY / "k8s/serve/deployment.yaml").read_text())
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    assert f"\nPORT = {container['ports'][0]['containerPort']} " in (DEPLOY / "cluster_place.py").read_text()
+    port = container["ports"][0]["containerPort"]
+    assert f"\nPORT = {port} " in (DEPLOY / "cluster_place.py").read_text()
+    assert f"\nENV LSTM_TS_HOST=0.0.0.0 LSTM_TS_PORT={port}\nEXPOSE {port}\n" in (DEPLOY / "Dockerfile").read_text()
 
 
 @pytest.mark.parametrize("file", ["base/ingress.yaml", "overlays/canary/route.yaml"])
@@ -344,6 +359,15 @@ def test_new_code_gets_a_verdict_before_it_takes_all_requests() -> None:
         assert runs[actions[-1] + 1].startswith("deploy/smoke")
         started = "(failure() || cancelled()) && steps.start.outcome != 'skipped'"
         assert (runs[-1], job["steps"][-1]["if"]) == (f"deploy/release back {name}", started)
+
+
+@pytest.mark.parametrize(
+    ("file", "job", "needs"),
+    [("deploy", "production", "staging"), ("release", "image", ["version", "ci"]),
+     ("release", "release", ["version", "image"])],
+)  # fmt: skip
+def test_a_job_waits_for_what_may_refuse(file: str, job: str, needs: Any) -> None:
+    assert yaml.safe_load((ROOT / f".github/workflows/{file}.yml").read_text())["jobs"][job]["needs"] == needs
 
 
 def test_each_slow_test_is_in_one_part() -> None:
@@ -460,4 +484,4 @@ def test_systemd_takes_the_unit(command: str, tmp_path: Path) -> None:
     tool = program("systemd-analyze", "systemd")
     done = subprocess.run([tool, "verify", unit], capture_output=True, text=True, timeout=LIMIT_S)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
-    assert f"lstm-ts@{command}" in text.splitlines()[0]
+    assert f"lstm-ts@{command}" in text.splitlines()[0] and "\nRestart=always\n" in text
