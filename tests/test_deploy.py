@@ -20,6 +20,7 @@ from test_configs import compose
 from test_prometheus import program
 
 from lstm_ts.commands import COMMANDS
+from lstm_ts.monitor import ACTIONS
 from serve import metrics
 
 DEPLOY = ROOT / "deploy"
@@ -289,7 +290,8 @@ def test_each_container_begins_with_a_command_as_it_is_taken() -> None:
     assert [name for name, _ in looped] == ["monitor"]
     for name, *overrides in (*begun, *([name, *text.split()] for name, text in looped)):
         defaults = [re.sub(r"\$\{\w+:-(.*?)\}", r"\1", each) for each in overrides]
-        compose(name, *(re.sub(r"\$\((\w+)\)", lambda found: values[found[1]], each) for each in defaults))
+        cfg = compose(name, *(re.sub(r"\$\((\w+)\)", lambda found: values[found[1]], each) for each in defaults))
+        assert name != "monitor" or cfg.action in ACTIONS
 
 
 def test_each_variable_of_ours_is_one_that_is_read() -> None:
@@ -368,6 +370,13 @@ def test_new_code_gets_a_verdict_before_it_takes_all_requests() -> None:
 )  # fmt: skip
 def test_a_job_waits_for_what_may_refuse(file: str, job: str, needs: Any) -> None:
     assert yaml.safe_load((ROOT / f".github/workflows/{file}.yml").read_text())["jobs"][job]["needs"] == needs
+
+
+def test_workflows_run_targets_that_there_are() -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
+    texts = [path.read_text() for path in (ROOT / ".github/workflows").glob("*.yml")]
+    asked = [name for text in texts for names in re.findall(r"\.ci/run (.+)", text) for name in names.split()]
+    assert asked and {*asked} <= targets
 
 
 def test_each_slow_test_is_in_one_part() -> None:
