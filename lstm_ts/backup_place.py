@@ -122,8 +122,11 @@ def check_empty(summary: Mapping[str, Any], place: Place) -> None:
     folders += [place.artifacts] if place.artifacts else []
     taken = {str(path): PATHS for path in folders if path.exists() and any(path.iterdir())}
     for file, url in place.databases.items():
+        path = dumps.sqlite_file(url)
         if not dumps.is_empty(url):
-            taken[dumps.show(url)] = PATHS if dumps.sqlite_file(url) else SETTINGS[file]
+            taken[dumps.show(url)] = PATHS if path else SETTINGS[file]
+        elif path:
+            taken |= dict.fromkeys(map(str, dumps.logs(path)), PATHS)
     if taken:
         others = " and ".join(dict.fromkeys(taken.values()))
         raise ConfigError(f"Expected an empty place to restore into, got {', '.join(taken)}; set another {others}")

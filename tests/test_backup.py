@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -115,6 +116,9 @@ def test_what_is_restored_is_what_was_there(
     assert summary["stores"] == {"processed/XAGUSD": hourly_bars.height}
     assert summary["databases"]["ledger.dump"]["rows"]["forecasts"] == 2
     assert restore(tmp_path / "backup", empty) == summary
+    if file := dumps.sqlite_file(empty.ledger):
+        with closing(sqlite3.connect(file)) as connection:
+            assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     setting = "paths.data and paths.outputs" if "sqlite" in empty.ledger else r"registry.ledger \(LSTM_TS_LEDGER\)"
     with pytest.raises(ConfigError, match=rf"Expected an empty place .*; set another {setting}$"):
         restore(tmp_path / "backup", place_of(tmp_path / "third", empty.ledger))
@@ -219,6 +223,15 @@ def test_a_backup_takes_a_new_folder_and_a_restore_an_empty_place(place: Place, 
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(DataError, match=f"Expected a backup in {folder}, got no {SUMMARY}"):
             check(folder)
+
+
+@pytest.mark.parametrize("log", ["ledger.db-wal", "ledger.db-shm", "mlflow.db-journal"])
+def test_logs_of_a_killed_process_are_not_replayed_over_what_is_restored(
+    written: Path, tmp_path: Path, log: str
+) -> None:
+    (tmp_path / log).touch()
+    with pytest.raises(ConfigError, match=f"Expected an empty place to restore into, got {tmp_path}/{log}; set "):
+        restore(written, place_of(tmp_path))
 
 
 def test_one_backup_is_written_to_a_folder_and_one_restored_into_a_place_at_a_time(

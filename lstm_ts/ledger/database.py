@@ -5,13 +5,13 @@ import hashlib
 import logging
 import sqlite3
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import URL, Connection, Engine
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 
 from lstm_ts.errors import LedgerError
 
@@ -51,7 +51,10 @@ class Database:
                 self._upgrade(make=make)
             self.identity: Final = identity or self._read_identity()  # the same for a copy
             with self.transaction():
-                failed.pop_all()
+                pass
+            if self._is_sqlite:
+                self._keep_log()
+            failed.pop_all()
 
     def close(self) -> None:
         self._engine.dispose()
@@ -132,13 +135,15 @@ class Database:
                     f"Expected a ledger in {self._shown}, got a database without one; put it back, or correct "
                     f"registry.ledger"
                 )
-            if self._is_sqlite:
-                with self._engine.connect() as connection:
-                    connection.exec_driver_sql("PRAGMA journal_mode=WAL")  # the file remembers
             with self._engine.begin() as connection:
                 migrate(connection, "head")
         was = f"was at revision {before}" if before else "is new"
         log.info("The ledger %s %s, now at %s", self._shown, was, REVISIONS[-1])
+
+    def _keep_log(self) -> None:
+        """Set a write-ahead log, which the file remembers; a restored file has none. A file only to read stays so."""
+        with suppress(OperationalError), self._engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
 
     def _lock(self, what: str) -> AbstractContextManager[None]:
         digest = hashlib.sha256(what.encode()).digest()[:8]

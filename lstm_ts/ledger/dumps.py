@@ -78,6 +78,12 @@ def sqlite_file(url: str) -> Path | None:
     return Path(read.database or "") if read.get_backend_name() == SQLITE else None
 
 
+def logs(file: Path) -> list[Path]:
+    """Return the logs beside a SQLite file; those of a killed process would be replayed over another file."""
+    beside = (file.with_name(f"{file.name}-{log}") for log in ("wal", "shm", "journal"))
+    return [path for path in beside if path.exists()]
+
+
 def restore(file: Path, url: str) -> None:
     """Fill an empty PostgreSQL database, completely or not at all.    Raises    LedgerError"""
     _run("pg_restore", sa.make_url(url), "--no-owner", "--no-acl", "--exit-on-error", "--single-transaction", str(file))
