@@ -32,6 +32,9 @@ class ClusterPlace:
         self._ports: dict[str, int] = {}  # of this machine, by pod
 
     def start(self, version: str) -> None:
+        if self._kubectl("get", "deployment/serve-canary", "--ignore-not-found", "-o", "name"):
+            tried = self._image("serve-canary").rpartition(":")[2]
+            raise SystemExit(f"Expected no version on trial, got {tried}; promote it, or go back")
         self._kubectl("annotate", "deployment/serve", f"{BEFORE}-", "--overwrite")
         rendered = self._kubectl("kustomize", str(HERE / "k8s/overlays/canary/new"))
         self._kubectl("apply", "-f", "-", stdin=re.sub(r"(image: \S+/serve):\S+", rf"\1:{version}", rendered))
@@ -56,7 +59,8 @@ class ClusterPlace:
 
     def promote(self) -> None:
         new, old = self._image("serve-canary"), self._image("serve")
-        self._kubectl("annotate", "deployment/serve", f"{BEFORE}={old}", "--overwrite")
+        if new != old:  # the same: a promotion that was cut short has noted the image before
+            self._kubectl("annotate", "deployment/serve", f"{BEFORE}={old}", "--overwrite")
         self._set_image(new)
         self._remove_canary()
 

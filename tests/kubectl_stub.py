@@ -89,8 +89,9 @@ def get(state: Any, arguments: list[str]) -> None:
     elif kind == RESOURCE:
         if state["route"] or not asked.ignore_not_found:
             print(f"{RESOURCE}/{find({RESOURCE: {'serve': state['route']}}, RESOURCE, name)['metadata']['name']}")
-    else:
-        print(json.dumps(find(state, kind, name)))
+    elif name in state[kind] or not asked.ignore_not_found:
+        found = find(state, kind, name)
+        print(f"{kind}.apps/{name}" if asked.o == "name" else json.dumps(found))
 
 
 def apply(state: Any, arguments: list[str]) -> None:

@@ -113,6 +113,12 @@ class Cluster:
     def state(self) -> Any:
         return json.loads(self._file.read_text())
 
+    def forget(self, version: str) -> None:
+        """Let no further pod of a version become ready."""
+        state = self.state()
+        del state["servers"][version]
+        self._file.write_text(json.dumps(state))
+
     def images(self) -> dict[str, str]:
         found = self.state()["deployment"].items()
         return {name: each["spec"]["template"]["spec"]["containers"][0]["image"][-1] for name, each in found}
@@ -146,6 +152,25 @@ def test_new_code_comes_in_and_back_without_a_gateway(tmp_path: Path, made: list
     assert cluster.release("back") == (0, "")
     assert cluster.images() == {"serve": "1"}
     assert cluster.release("back") == (0, ""), "where nothing was started since, nothing happens"
+
+
+def test_a_promotion_that_times_out_is_repeated_and_taken_back(tmp_path: Path, made: list[Cluster]) -> None:
+    made.append(cluster := Cluster(tmp_path, v2=Pod()))
+    assert cluster.release("start", "2") == (0, "")
+    cluster.forget("2")
+    for _ in range(2):
+        code, said = cluster.release("promote")
+        assert code == 1 and "timed out waiting" in said
+    assert cluster.images() == {"serve": "2", "serve-canary": "2"}
+    assert cluster.release("back") == (0, "")
+    assert cluster.images() == {"serve": "1"}
+
+
+def test_a_version_on_trial_is_not_replaced(tmp_path: Path, made: list[Cluster]) -> None:
+    made.append(cluster := Cluster(tmp_path, v2=Pod()))
+    assert cluster.release("start", "2") == (0, "")
+    assert cluster.release("start", "3") == (1, "Expected no version on trial, got 2; promote it, or go back\n")
+    assert cluster.images() == {"serve": "1", "serve-canary": "2"}
 
 
 def test_the_route_has_a_share_of_the_requests_for_new_code(tmp_path: Path, made: list[Cluster]) -> None:
