@@ -20,6 +20,7 @@ from typing import Any
 from place import END_S, NEW, OLD, READY_S, SHARE, fetch
 
 HERE = Path(__file__).resolve().parent
+ENDING = "ending"  # in the state: a replica that gets no more requests, until it has ended
 SERVER = "server 127.0.0.1:8000 max_fails=0;"
 NGINX = """pid "FOLDER/nginx.pid";
 error_log "FOLDER/nginx.log";
@@ -55,17 +56,17 @@ class LocalPlace:
             raise SystemExit(f"Expected no version on trial, got {self._state[NEW]['version']}; promote it, or go back")
         which = NEW if OLD in self._state else OLD
         self._keep({key: self._state[key] for key in self._state if key != "before"})  # nobody goes back over a start
-        self._keep({**self._state, which: self._run(version)})
+        self._run(which, version)
         try:
             self._await_ready(which)
             self._route(self._state)
         except BaseException:
             ended = self._state.pop(which)
-            self._keep(self._state)
-            if self._state:  # nginx may lead to the new replica already
+            self._keep({**self._state, ENDING: ended})
+            if OLD in self._state:  # nginx may lead to the new replica already
                 with suppress(SystemExit):
                     self._route(self._state)
-            self._end(ended)
+            self._end_rest()
             raise
 
     def ask(self, which: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
@@ -108,12 +109,19 @@ class LocalPlace:
         except BlockingIOError:
             raise SystemExit(f"Expected one change at a time of {self._folder}, got another; wait for it") from None
         self._state = _read(self._file) if self._file.exists() else {}
+        self._end_rest()
 
     def _turn(self, state: dict[str, Any], ended: dict[str, Any]) -> None:
         """Route requests to the replicas of a state, keep it, and end the replica that is no longer in it."""
         self._route(state)
-        self._keep(state)
-        self._end(ended)
+        self._keep({**state, ENDING: ended})
+        self._end_rest()
+
+    def _end_rest(self) -> None:
+        """End the replica that gets no more requests, if any; the next change does so where this one is cut short."""
+        if ENDING in self._state:
+            self._end(self._state[ENDING])
+            self._keep({key: self._state[key] for key in self._state if key != ENDING})
 
     def _is_ready(self, which: str) -> bool:
         return self.ask(which, "/health")[0] == 200
@@ -129,17 +137,32 @@ class LocalPlace:
         part.write_text(json.dumps(state, indent=1))
         part.replace(self._file)
 
-    def _run(self, version: str) -> dict[str, Any]:
+    def _run(self, which: str, version: str) -> None:
+        """Start a replica, which waits until it is kept: if this process is killed before, it ends."""
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         program = self._folder / "versions" / version / "bin/lstm-ts"
         if not program.exists() or Path(version).name != version:
             raise SystemExit(f"Expected the version {version} in {program.parents[1]}, got none; install it there")
-        command = [program, "serve", f"port={port}", *self._place["arguments"]]
+        command = [
+            "sh",
+            "-c",
+            'read -r _ && exec "$@" < /dev/null',
+            "sh",
+            program,
+            "serve",
+            f"port={port}",
+            *self._place["arguments"],
+        ]
         with (self._folder / f"{version}-{port}.log").open("wb") as log:
-            quiet: dict[str, Any] = {"stdout": log, "stderr": log, "stdin": subprocess.DEVNULL}
-            process = subprocess.Popen(command, start_new_session=True, **quiet)
-        return {"version": version, "port": port, "pid": process.pid, "started": _start_of(process.pid)}
+            process = subprocess.Popen(
+                command, start_new_session=True, stdin=subprocess.PIPE, stdout=log, stderr=log, text=True
+            )
+        started = {"version": version, "port": port, "pid": process.pid, "started": _start_of(process.pid)}
+        self._keep({**self._state, which: started})
+        assert process.stdin
+        with process.stdin as go:
+            go.write("\n")
 
     def _await_ready(self, which: str) -> None:
         """Raises    SystemExit: the replica has ended, or is not ready in time"""

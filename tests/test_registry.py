@@ -323,6 +323,7 @@ def test_an_alias_moved_outside_is_found(registry: Registry, model: Path, caplog
     register(registry, model, count=2)
     promote(registry, 1)
     caplog.set_level(logging.INFO, "lstm_ts.audit")
+    caplog.clear()
     registry.store.set_alias("XAGUSD", "champion", 2)
     found = registry.history("XAGUSD", "champion")[-1]
     assert (found.action, found.from_version, found.to_version, found.actor) == ("found", 1, 2, "unknown")
@@ -355,6 +356,7 @@ def test_a_challenger_that_becomes_champion_is_challenger_no_more(
     promote(registry, 1)
     challenge(registry, 2)
     caplog.set_level(logging.INFO, "lstm_ts.audit")
+    caplog.clear()
     promote(registry, 2)
     assert registry.version("XAGUSD", 2).aliases == ("champion",)
     assert challengers(registry) == [("promote", 2), ("release", None)]

@@ -22,8 +22,9 @@ from typing import Any
 import httpx
 import polars as pl
 import pytest
-from processes import ROOT, WAIT_S, child, end, free_port, wait_for
+from processes import ROOT, WAIT_S, child, end, free_port, output, wait_for
 from serving import Body, make_bars, make_servable
+from test_faults import at_most
 from test_prometheus import program
 
 from lstm_ts.ledger.ledger import Ledger
@@ -320,6 +321,30 @@ def test_a_way_back_that_is_interrupted_can_be_taken_again(two: Place) -> None:
         process.send_signal(signal.SIGINT)
         process.wait(WAIT_S)
     assert two.state()["before"] == "first"
+
+
+def test_a_promotion_that_is_interrupted_leaves_no_replica_behind(two: Place) -> None:
+    old = two.state()["old"]
+    command = [sys.executable, RELEASE, "promote", f"local:{two.folder}"]
+    with child(command, start_new_session=True, stderr=subprocess.PIPE) as process:
+        wait_for(lambda: "new" not in two.state())
+        process.send_signal(signal.SIGINT)
+        assert output(process)[1] == "Expected to finish, got an interrupt; repeat it, or go back\n"
+        assert process.returncode == 130
+    assert two.state()["ending"] == old
+    assert two.release("start", "misspelt")[0] == 1
+    assert two.state().keys() == {"old"}
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", old["port"]))
+
+
+def test_a_replica_that_could_not_be_kept_does_not_run(stubs: Place) -> None:
+    with at_most(50):  # the state without a replica fits
+        assert stubs.release("start", "first")[0] == 1
+    (log,) = stubs.folder.glob("first-*.log")
+    argument = f"port={log.stem.rpartition('-')[2]}"
+    command = ["pgrep", "--full", argument]
+    wait_for(lambda: subprocess.run(command, stdout=subprocess.DEVNULL, timeout=WAIT_S).returncode == 1, 20)
 
 
 def test_a_version_is_a_name_within_its_place(stubs: Place) -> None:
