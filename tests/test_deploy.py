@@ -358,6 +358,7 @@ def test_new_code_gets_a_verdict_before_it_takes_all_requests() -> None:
         actions = [next(number for number, run in enumerate(runs) if run.startswith(f"deploy/release {action} {name}"))
                    for action in ("start", "verdict", "promote")]  # fmt: skip
         assert actions == sorted(actions)
+        assert any("cosign verify" in run for run in runs[: actions[0]]), "its tag may have moved since the job before"
         assert runs[actions[-1] + 1].startswith("deploy/smoke")
         started = "(failure() || cancelled()) && steps.start.outcome != 'skipped'"
         assert (runs[-1], job["steps"][-1]["if"]) == (f"deploy/release back {name}", started)
