@@ -38,8 +38,12 @@ class ClusterPlace:
         self._kubectl("annotate", "deployment/serve", f"{BEFORE}-", "--overwrite")
         rendered = self._kubectl("kustomize", str(HERE / "k8s/overlays/canary/new"))
         self._kubectl("apply", "-f", "-", stdin=re.sub(r"(image: \S+/serve):\S+", rf"\1:{version}", rendered))
-        self._kubectl("rollout", "status", "deployment/serve-canary", f"--timeout={READY_S}s")
-        self._weigh(SHARE)
+        try:
+            self._kubectl("rollout", "status", "deployment/serve-canary", f"--timeout={READY_S}s")
+            self._weigh(SHARE)
+        except BaseException:
+            self._remove_canary()
+            raise
 
     def ask(self, which: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
         """Send a request to a pod; if it fails, the pod may be replaced: try once more, with the pods that run then."""
