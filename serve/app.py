@@ -141,9 +141,9 @@ class ForecastServer(LitServer):  # type: ignore[misc]
                     why = hung if process.exitcode == -signal.SIGALRM else f" with {process.exitcode}"
                     log.error("Worker %d exited%s; restarting it", number, why)
                     self.inference_workers[number] = self.launch_single_inference_worker(self.lit_api, number)
-            if not self._registry.is_alive() and not self.stopping:
-                mark_process_dead(self._registry.pid)  # type: ignore[no-untyped-call]
-                log.error("The registry process exited with %s; restarting it", self._registry.exitcode)
+            if not self._registry.process.is_alive() and not self.stopping:
+                mark_process_dead(self._registry.process.pid)  # type: ignore[no-untyped-call]
+                log.error("The registry process exited with %s; restarting it", self._registry.process.exitcode)
                 self._registry.start()
                 self._registry.listen(self.lit_api.sockets, self.lit_api.settings)
             if not self.stopping and not all(process.is_alive() for process in self._needed):

@@ -18,7 +18,7 @@ from lstm_ts.logs import RateLimit
 from serve.api import ForecastApi, end_with_parent
 from serve.keys import Keys
 from serve.ledger.forecast_log import ForecastLog
-from serve.ledger.reader import LedgerReader, Reading
+from serve.ledger.reader import LedgerReader
 from serve.metrics import FELL_BACK, LEDGER_AWAY, LOG_DEPTH, SHADOWED, start_at_zero
 from serve.monitoring.monitored import Monitored, MonitoredReader
 from serve.process_figures import report_process
@@ -41,8 +41,8 @@ class HttpProcess:
     setup_status: Any  # LitServe's, by worker, shared by all processes
     workers: WorkerStates
     _pool: WorkerPool
-    _rollout: Rollout
-    _reader: LedgerReader[Monitored]
+    rollout: Rollout
+    reader: LedgerReader[Monitored]
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class HttpProcess:
     ) -> None:
         """slots    number of workers"""
         self.api, self.slots = api, slots
-        self._traffic, self._forecast_log, self._connections = traffic, forecast_log, connections
+        self._traffic, self.forecast_log, self._connections = traffic, forecast_log, connections
         self._keys, self.address, self._max_waiting = keys, address, max_waiting
         self._reported_stop: tuple[int, str] | None = None
         self._reported_at = datetime.min.replace(tzinfo=UTC)
@@ -72,12 +72,12 @@ class HttpProcess:
         sockets = [api.socket(number) for number in range(self.slots)]
         self._pool = WorkerPool(sockets, max_waiting=self._max_waiting, health_s=health_s)
         self.workers = WorkerStates(api.shared_state, self.setup_status, self._pool, sockets, api.symbols, health_s)
-        self._reader = LedgerReader(api.ledger, MonitoredReader().read, self.workers.loaded_versions)
-        self._rollout = Rollout(self._traffic, api.shared_state)
+        self.reader = LedgerReader(api.ledger, MonitoredReader().read, self.workers.loaded_versions)
+        self.rollout = Rollout(self._traffic, api.shared_state)
         gc.freeze()  # imported objects stay: to scan them takes 0.1 s, in which nothing is answered
         self._pool.start()
-        self._forecast_log.start()
-        self._reader.start()
+        self.forecast_log.start()
+        self.reader.start()
         start_at_zero()
         report_process("http", api.settings.poll_s)
         watching = [asyncio.create_task(self._watch()), asyncio.create_task(self._connections.watch())]
@@ -87,16 +87,16 @@ class HttpProcess:
         if put_off := self._pool.end():
             SHADOWED.labels("dropped").inc(put_off)
             log.warning("Dropped %d deferred challenger forecasts at shutdown", put_off)
-        self._forecast_log.close()
+        self.forecast_log.close()
 
     async def _watch(self) -> None:
         while True:
             self._keys.follow_file()  # not at a request alone: what one process has not seen, it would take for valid
-            LOG_DEPTH.set(self._forecast_log.counts().queued)
-            LEDGER_AWAY.set(self.ledger_trouble is not None)
+            LOG_DEPTH.set(self.forecast_log.counts().queued)
+            LEDGER_AWAY.set(self.forecast_log.trouble is not None)
             await self.workers.read()
             self._pool.prefer(self.workers.loaded_sockets())
-            self._rollout.agree()
+            self.rollout.agree()
             try:
                 self._report_traffic()
             except ConfigError as error:  # of the clock's file, perhaps while it is rewritten
@@ -109,15 +109,12 @@ class HttpProcess:
 
         Raises    ConfigError: of the clock
         """
-        now, stopped = clock.now(), self._rollout.stopped
+        now, stopped = clock.now(), self.rollout.stopped
         if stopped == self._reported_stop and now - self._reported_at < REPORT_EVERY:
             return
         self._reported_stop, self._reported_at = stopped, now
         report = self.address, now, self._traffic.needs_challenger, *(stopped or (None, ""))
-        self._forecast_log.queue_traffic([TrafficRow(name, *report) for name in self.api.names])
-
-    def choose_arm(self, key: str) -> Arm:
-        return self._rollout.choose(key)
+        self.forecast_log.queue_traffic([TrafficRow(name, *report) for name in self.api.names])
 
     async def request(self, body: bytes | None, request_id: str, arm: Arm, symbol: str = "") -> WorkerAnswer:
         """Get a worker's answer, count it, and queue its forecast for the ledger.
@@ -129,14 +126,14 @@ class HttpProcess:
         try:
             answer = await self._pool.request(request, self.api.settings.answer_s)
         except NoAnswer:
-            self._rollout.count(arm, None)
+            self.rollout.count(arm, None)
             raise
-        self._rollout.count(arm, answer)
+        self.rollout.count(arm, answer)
         if answer.fell_back:
             FELL_BACK.labels(answer.fell_back).inc()
         if answer.row:
-            self._forecast_log.add(answer.row)
-            if arm is Arm.CHAMPION and self._rollout.shadow:
+            self.forecast_log.add(answer.row)
+            if arm is Arm.CHAMPION and self.rollout.shadow:
                 self._request_shadow(request)
         return answer
 
@@ -150,16 +147,7 @@ class HttpProcess:
         answer = later.result() if not (later.cancelled() or later.exception()) else None
         if answer and answer.arm is not Arm.SHADOW:  # the challenger was released meanwhile
             return
-        self._rollout.count(Arm.CHALLENGER, answer)
+        self.rollout.count(Arm.CHALLENGER, answer)
         SHADOWED.labels("made" if answer and answer.row else "failed").inc()
         if answer and answer.row:
-            self._forecast_log.add(answer.row)
-
-    @property
-    def ledger_trouble(self) -> str | None:
-        """Why forecasts cannot be written to the ledger; None: they can."""
-        return self._forecast_log.trouble
-
-    @property
-    def monitored(self) -> Reading[Monitored]:
-        return self._reader.last
+            self.forecast_log.add(answer.row)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import jiter
 
 from lstm_ts.http_schema import Problem, Problems
+from serve.window import InvalidWindow
 
 PING, INVOCATIONS = "/ping", "/invocations"
 HEALTH_ROUTES = (PING, *filter(None, [os.environ.get("AIP_HEALTH_ROUTE")]))
@@ -20,20 +21,16 @@ INSTANCES_ROUTES = tuple(filter(None, [os.environ.get("AIP_PREDICT_ROUTE")]))
 COUNTED_AS = dict.fromkeys((INVOCATIONS, *INSTANCES_ROUTES), "/predict")  # so that no alert has to know them
 
 
-class NoInstances(Exception):
-    """Body of another shape, described in a sentence."""
-
-
 def split_instances(body: bytes) -> list[bytes]:
-    """Return the bodies of the requests that `body` holds.    Raises    NoInstances"""
+    """Return the bodies of the requests that `body` holds.    Raises    InvalidWindow"""
     expected = 'Expected {"instances": [{"symbol": …, "bars": […]}, …]}, got'
     try:
         content = jiter.from_json(body, catch_duplicate_keys=True)
     except ValueError as error:
-        raise NoInstances(f"{expected} no JSON: {error}") from None
+        raise InvalidWindow([Problem(path="instances", problem=f"{expected} no JSON: {error}")]) from None
     instances = content.get("instances") if isinstance(content, dict) else None
     if not isinstance(instances, list) or not instances:
-        raise NoInstances(f"{expected} another body")
+        raise InvalidWindow([Problem(path="instances", problem=f"{expected} another body")])
     return [json.dumps(instance).encode() for instance in instances]
 
 

@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from lstm_ts.http_schema import Problem, Problems, Refusal, shown
-from serve.platforms import NoInstances
+from serve.window import InvalidWindow
 from serve.workers.pool import NoAnswer
 
 RETRY_S = 2
@@ -22,10 +22,6 @@ class RequestRefused(Exception):
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
         self.status, self.reason = status, reason
-
-
-class UnknownSymbol(Exception):
-    """A symbol that is not served; the message is a sentence."""
 
 
 async def read_body(request: Request) -> bytes:
@@ -78,12 +74,9 @@ def _on_no_answer(request: Request, error: Exception) -> Response:
     return _refusal(request, 503, str(error))
 
 
-def _on_no_instances(request: Request, error: Exception) -> Response:
-    return refuse_problems(request, [Problem(path="instances", problem=str(error))])
-
-
-def _on_unknown_symbol(request: Request, error: Exception) -> Response:
-    return refuse_problems(request, [Problem(path="symbol", problem=str(error))])
+def _on_invalid_window(request: Request, error: Exception) -> Response:
+    assert isinstance(error, InvalidWindow)
+    return refuse_problems(request, error.problems)
 
 
 def on_error(request: Request, error: Exception | None) -> Response:
@@ -109,8 +102,7 @@ def _on_invalid(request: Request, error: Exception) -> Response:
 HANDLERS: Mapping[type[Exception], Callable[[Request, Exception], Response]] = {
     RequestRefused: _on_refused,
     NoAnswer: _on_no_answer,
-    NoInstances: _on_no_instances,
-    UnknownSymbol: _on_unknown_symbol,
+    InvalidWindow: _on_invalid_window,
     HTTPException: _on_http,
     RequestValidationError: _on_invalid,
     Exception: on_error,

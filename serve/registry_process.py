@@ -71,10 +71,10 @@ class RegistryProcess:
         """Start it, or another one in the place of one that has ended."""
         context = multiprocessing.get_context("spawn")
         receiver, self._sender = context.Pipe(duplex=False)
-        self._process = context.Process(target=_serve, args=(receiver, logs.are_json()), daemon=True)
+        self.process = context.Process(target=_serve, args=(receiver, logs.are_json()), daemon=True)
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as the process inherits it: Ctrl-C is for its parent
         try:
-            self._process.start()
+            self.process.start()
         finally:
             signal.signal(signal.SIGINT, before)
         receiver.close()
@@ -82,22 +82,8 @@ class RegistryProcess:
     def listen(self, folder: Path, settings: "SymbolSettings") -> None:
         """Have the process listen at SOCKET in the service's folder, once it has imported MLflow."""
         (folder / SOCKET).unlink(missing_ok=True)
-        with suppress(BrokenPipeError), self._sender:  # it has ended already, which `is_alive` shows
+        with suppress(BrokenPipeError), self._sender:  # it has ended already, which `process.is_alive` shows
             self._sender.send((folder, dict(settings.logging), settings.poll_s))
-
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid
-
-    @property
-    def exitcode(self) -> int | None:
-        return self._process.exitcode
-
-    def is_alive(self) -> bool:
-        return self._process.is_alive()
-
-    def kill(self) -> None:
-        self._process.kill()
 
 
 @cache

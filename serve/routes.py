@@ -12,7 +12,7 @@ from fastapi.responses import PlainTextResponse
 from fastapi.security import APIKeyHeader
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from lstm_ts.http_schema import ForecastReply, HealthReply, Info, Problems, Refusal, Window, shown
+from lstm_ts.http_schema import ForecastReply, HealthReply, Info, Problem, Problems, Refusal, Window, shown
 from serve.http_process import HttpProcess
 from serve.keys import Keys
 from serve.metrics import LoadedWorkers, scrape
@@ -26,9 +26,9 @@ from serve.platforms import (
     problems_of_instance,
     split_instances,
 )
-from serve.refusals import HANDLERS, RETRY_S, RequestRefused, UnknownSymbol, on_error, read_body, refuse_problems
+from serve.refusals import HANDLERS, RETRY_S, RequestRefused, on_error, read_body, refuse_problems
 from serve.settings import Example
-from serve.window import unknown_symbol
+from serve.window import InvalidWindow, unknown_symbol
 
 RELOAD_S = 10.0
 KEY = APIKeyHeader(name="X-API-Key", auto_error=False)
@@ -108,13 +108,15 @@ class Routes:
         )
 
     def _check_symbol(self, request: Request, symbol: str) -> None:
-        """Raises    UnknownSymbol: none that is served, or more in the query than one symbol"""
+        """Raises    InvalidWindow: none that is served, or more in the query than one symbol"""
         names = [name for name, _ in request.query_params.multi_items()]
         if len(names) > 1 or names not in ([], ["symbol"]):
-            got = shown(", ".join(names))
-            raise UnknownSymbol(f"Expected symbol once in the query, got {got}; leave the rest out")
-        if symbol not in self._symbols:
-            raise UnknownSymbol(unknown_symbol(repr(symbol)[:40], self._symbols))
+            text = f"Expected symbol once in the query, got {shown(', '.join(names))}; leave the rest out"
+        elif symbol not in self._symbols:
+            text = unknown_symbol(repr(symbol)[:40], self._symbols)
+        else:
+            return
+        raise InvalidWindow([Problem(path="symbol", problem=text)])
 
     async def health(self, response: Response) -> HealthReply:
         """Report whether the service is ready: every worker has a model that has answered a warm-up."""
@@ -138,7 +140,9 @@ class Routes:
         return Response(await asyncio.shield(self._scrape), media_type=CONTENT_TYPE_LATEST)
 
     async def _make_scrape(self) -> bytes:
-        return scrape(LoadedWorkers(self._http.workers.all(), self._http.slots), MonitoredMetrics(self._http.monitored))
+        return scrape(
+            LoadedWorkers(self._http.workers.all(), self._http.slots), MonitoredMetrics(self._http.reader.last)
+        )
 
     def _with_example(self, document: dict[str, Any]) -> dict[str, Any]:
         """Add the window that the model was warmed up with and its answer as examples: both are valid as they stand."""
@@ -161,7 +165,7 @@ class Routes:
         workers = self._http.workers.all()
         missing = [worker.reason for worker in workers if worker.model is None]
         return HealthReply(
-            ready=not missing, reason=missing[0] if missing else self._http.ledger_trouble, workers=workers
+            ready=not missing, reason=missing[0] if missing else self._http.forecast_log.trouble, workers=workers
         )
 
     async def _check_key(self, key: Annotated[str | None, Security(KEY)]) -> None:
@@ -178,7 +182,7 @@ class Routes:
             if not self._seen_ready:
                 raise RequestRefused(503, health.reason or "no model is loaded yet")
         state = request.state
-        state.arm = self._http.choose_arm(request.headers.get("x-api-key") or state.request_id)
+        state.arm = self._http.rollout.choose(request.headers.get("x-api-key") or state.request_id)
         request_id = f"{state.request_id}-{instance}" if instance else state.request_id
         answer = await self._http.request(body, request_id, state.arm, symbol)
         state.symbol = answer.row.symbol if answer.row else symbol

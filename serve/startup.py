@@ -170,13 +170,13 @@ def main(cfg: DictConfig) -> None:
         registry = first_process()
         try:
             registry.listen(folder, settings[0])
-            reader = RemoteRegistry(folder / SOCKET, cfg.registry.uri, is_alive=registry.is_alive)
+            reader = RemoteRegistry(folder / SOCKET, cfg.registry.uri, is_alive=registry.process.is_alive)
             forecast_log: ForecastLog = construct(cfg.forecast_log, folder=folder)
             check_challenger(cfg, traffic, reader)
             forecast_log.find_ledger(make=is_new(cfg.registry.ledger, cfg.registry.uri))
             _serve(cfg, folder, registry, settings, keys, traffic, forecast_log, limits)
         finally:
-            registry.kill()  # even where it hangs, since the interpreter's end waits for it; it only reads
+            registry.process.kill()  # even where it hangs, since the interpreter's end waits for it; it only reads
 
 
 def _serve(

@@ -14,8 +14,9 @@ from lstm_ts.cli import compose
 from lstm_ts.configuration.explanations import describe_error
 from lstm_ts.errors import ConfigError
 from lstm_ts.market.session import Session
-from serve.platforms import NoInstances, join_predictions, split_instances
+from serve.platforms import join_predictions, split_instances
 from serve.startup import check
+from serve.window import InvalidWindow
 
 VERTEX = {
     "AIP_HEALTH_ROUTE": "/v1/endpoints/7/deployedModels/8",
@@ -34,8 +35,11 @@ def test_instances_are_taken_apart_and_put_together() -> None:
     "body", [b"", b"[]", b"1", b'{"instances": []}', b'{"instances": {}}', b"\xff", b"[" * 9999, *NO_JSON]
 )
 def test_another_body_is_named(body: bytes) -> None:
-    with pytest.raises(NoInstances, match=r'Expected \{"instances"'):
+    with pytest.raises(InvalidWindow) as refused:
         split_instances(body)
+    (problem,) = refused.value.problems
+    assert problem.path == "instances"
+    assert problem.problem.startswith('Expected {"instances"')
 
 
 @pytest.mark.parametrize(

@@ -649,8 +649,8 @@ def test_a_killed_registry_process_is_replaced_and_costs_no_request(server: Serv
 
 
 def end_registry(process: RegistryProcess) -> None:
-    os.kill(process.pid or 0, signal.SIGKILL)
-    wait_for(lambda: not process.is_alive())
+    os.kill(process.process.pid or 0, signal.SIGKILL)
+    wait_for(lambda: not process.process.is_alive())
 
 
 def settings_of(cfg: DictConfig, folder: Path) -> SymbolSettings:
@@ -664,8 +664,8 @@ def test_the_registry_process_imports_mlflow_before_it_is_told_where_to_listen(e
     settings = settings_of(compose("serve", f"registry.uri=sqlite:///{empty}/mlflow.db"), tmp_path)
     process = RegistryProcess()
     try:
-        os.kill(process.pid or 0, signal.SIGINT)  # Ctrl-C reaches every process; the first one ends this
-        wait_for(lambda: "/pandas/" in Path(f"/proc/{process.pid}/maps").read_text())  # which MLflow imports
+        os.kill(process.process.pid or 0, signal.SIGINT)  # Ctrl-C reaches every process; the first one ends this
+        wait_for(lambda: "/pandas/" in Path(f"/proc/{process.process.pid}/maps").read_text())  # which MLflow imports
         process.listen(tmp_path, settings)
         assert RemoteRegistry(tmp_path / SOCKET, settings.registry_uri).find("XAGUSD", "champion") is None
     finally:
@@ -673,7 +673,9 @@ def test_the_registry_process_imports_mlflow_before_it_is_told_where_to_listen(e
     (tmp_path / SOCKET).unlink()  # as if it had died while it imported
     began = time.monotonic()
     with pytest.raises(RegistryError, match="Expected an answer of the service's registry process"):
-        RemoteRegistry(tmp_path / SOCKET, settings.registry_uri, is_alive=process.is_alive).find("XAGUSD", "champion")
+        RemoteRegistry(tmp_path / SOCKET, settings.registry_uri, is_alive=process.process.is_alive).find(
+            "XAGUSD", "champion"
+        )
     assert time.monotonic() - began < 10  # not as long as workers wait for the one that replaces it
 
 
