@@ -35,18 +35,22 @@ class Rollout:
     """Choice of arms by traffic and guardrails; once stopped, a version gets no requests until the service restarts."""
 
     def __init__(self, traffic: Traffic, shared_state: Any) -> None:
-        self._shared_state, self._configured = shared_state, traffic
-        self._traffic = traffic
+        self._shared_state, self._traffic = shared_state, traffic
         self._version: int | None = None
         self.stopped: Stop | None = None  # the challenger, where it gets no more requests
         self._tallies = dict.fromkeys((Arm.CHAMPION, Arm.CHALLENGER), Tally())
 
     @property
     def shadow(self) -> bool:
-        return self._traffic.shadow and self._version is not None
+        return self._traffic.shadow and self._asks
 
     def choose(self, key: str) -> Arm:
-        return choose_arm(key, self._traffic) if self._version is not None else Arm.CHAMPION
+        return choose_arm(key, self._traffic) if self._asks else Arm.CHAMPION
+
+    @property
+    def _asks(self) -> bool:
+        """Whether there is a challenger that gets requests."""
+        return self._version is not None and self.stopped is None
 
     def count(self, arm: Arm, answer: WorkerAnswer | None) -> None:
         """Count a request by the worker's time, not the client's: both arms share one queue.
@@ -54,7 +58,7 @@ class Rollout:
         arm      the arm chosen for the request
         answer   None: none came in time
         """
-        if (guardrails := self._configured.guardrails) is None:
+        if (guardrails := self._traffic.guardrails) is None:
             return
         unmade = answer is None or answer.status >= 500 or (answer.arm is Arm.SHADOW and answer.row is None)
         failed, took_ms = unmade or bool(answer and answer.fell_back), 1000 * answer.seconds if answer else 0.0
@@ -64,16 +68,16 @@ class Rollout:
 
     def agree(self) -> None:
         """Update from shared_state: the challenger that workers have loaded, and the other processes' counts."""
-        if not self._configured.needs_challenger:
+        if not self._traffic.needs_challenger:
             return
         shared_state = self._shared_state.copy()
         version = _challenger(value for value in shared_state.values() if isinstance(value, WorkerState))
         if version != self._version:
-            self._version, self._traffic, self.stopped = version, self._configured, None
+            self._version, self.stopped = version, None
             self._tallies = dict.fromkeys(self._tallies, Tally())
             if version is not None:
                 STOPPED.labels(version)  # at zero, so that a first stop is an increase
-        if version is None or self._configured.guardrails is None:
+        if version is None or self._traffic.guardrails is None:
             return
         mine = Tallies(version, *self._tallies.values())
         key = f"{TALLIES} {os.getpid()}"
@@ -82,19 +86,17 @@ class Rollout:
             others = (value for name, value in shared_state.items() if isinstance(value, Tallies) and name != key)
             reason = self._decide([mine, *(tallies for tallies in others if tallies.version == version)])
         if reason and not self.stopped:
-            self._traffic, self.stopped = self._configured.stopped(), Stop(version, reason)
+            self.stopped = Stop(version, reason)
             STOPPED.labels(version).inc()
             log.error("Stopped the challenger, version %d: %s", version, reason)
 
     def _decide(self, tallies: list[Tallies]) -> str | None:
-        assert self._configured.guardrails
+        assert self._traffic.guardrails
         champion = reduce(add, (each.champion for each in tallies))
         challenger = reduce(add, (each.challenger for each in tallies))
-        decision = decide_stop(champion, challenger, self._configured.guardrails)
-        if not decision.stop:
-            return None
-        self._shared_state[f"{STOP} {tallies[0].version}"] = decision.reason
-        return decision.reason
+        if reason := decide_stop(champion, challenger, self._traffic.guardrails):
+            self._shared_state[f"{STOP} {tallies[0].version}"] = reason
+        return reason
 
 
 def _challenger(states: Iterable[WorkerState]) -> int | None:

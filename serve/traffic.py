@@ -1,7 +1,7 @@
-"""Choice of a request's arm, and the decision to stop the challenger. Pure: counts in, a decision and a reason out."""
+"""Choice of a request's arm, and whether to stop the challenger. Pure: counts in, a reason to stop or none out."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from lstm_ts.errors import ConfigError
@@ -52,10 +52,6 @@ class Traffic:
     def needs_challenger(self) -> bool:
         return self.shadow or self.challenger_share > 0
 
-    def stopped(self) -> "Traffic":
-        """Return the traffic after a stop: the champion answers everything, without a shadow."""
-        return replace(self, challenger_share=0.0, shadow=False)
-
 
 @dataclass(frozen=True)
 class Tally:
@@ -75,12 +71,6 @@ class Tally:
         return Tally(self.requests // 2, self.errors // 2, self.slow // 2)
 
 
-@dataclass(frozen=True)
-class StopDecision:
-    stop: bool
-    reason: str
-
-
 def choose_arm(key: str, traffic: Traffic) -> Arm:
     """Return the arm of a client's or request's key, the same in every process; a larger share moves no key back."""
     return Arm.CHALLENGER if _position(key) < traffic.challenger_share else Arm.CHAMPION
@@ -92,11 +82,14 @@ def _position(key: str) -> float:
     return (int.from_bytes(digest[:7]) >> 3) / 2**53
 
 
-def decide_stop(champion: Tally, challenger: Tally, guardrails: Guardrails) -> StopDecision:
-    """Decide by both tallies over the same time: what slows both arms down stops neither."""
+def decide_stop(champion: Tally, challenger: Tally, guardrails: Guardrails) -> str | None:
+    """Return why the challenger is to be stopped, by both tallies over the same time: what slows both stops neither.
+
+    None    it is not, or has had too few requests to tell
+    """
     seen = challenger.requests
     if seen < guardrails.min_requests:
-        return StopDecision(False, f"{seen} requests of the challenger, at least {guardrails.min_requests} required")
+        return None
     slow = f"took longer than {guardrails.slow_ms:g} ms"
     for what, own, others, allowed in (
         ("failed", challenger.errors, champion.errors, guardrails.max_more_errors),
@@ -104,9 +97,8 @@ def decide_stop(champion: Tally, challenger: Tally, guardrails: Guardrails) -> S
     ):
         share, usual = own / seen, others / max(champion.requests, 1)
         if share - usual > allowed:
-            return StopDecision(
-                True,
+            return (
                 f"{own} of the challenger's {seen} requests {what} ({percent(share)}), against {percent(usual)} of the "
-                f"champion's {champion.requests}: more than {percent(allowed)} more",
+                f"champion's {champion.requests}: more than {percent(allowed)} more"
             )
-    return StopDecision(False, f"errors and latency of the challenger's {seen} requests within the guardrails")
+    return None

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import hydra
@@ -11,7 +12,10 @@ from hypothesis import strategies as st
 
 from lstm_ts.configuration.parts import CONF, construct
 from lstm_ts.errors import ConfigError
-from serve.traffic import Arm, Guardrails, StopDecision, Tally, Traffic, choose_arm, decide_stop
+from lstm_ts.http_schema import Model, Worker
+from serve.rollout import STOP, Rollout
+from serve.settings import WorkerState
+from serve.traffic import Arm, Guardrails, Tally, Traffic, choose_arm, decide_stop
 
 RAILS = Guardrails(min_requests=100, max_more_errors=0.02, max_more_slow=0.05, slow_ms=50.0)
 KEYS = [f"client-{i}" for i in range(2000)]
@@ -81,50 +85,42 @@ def test_tallies_of_processes_add_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("champion", "challenger", "stop", "reason"),
+    ("champion", "challenger", "reason"),
     [
-        (Tally(), Tally(), False, "0 requests of the challenger, at least 100 required"),
-        (Tally(1000), Tally(99, 99, 99), False, "99 requests of the challenger, at least 100 required"),
-        (Tally(1000), Tally(100), False, "errors and latency of the challenger's 100 requests within the guardrails"),
-        (
-            Tally(1000),
-            Tally(100, errors=2, slow=5),
-            False,
-            "errors and latency of the challenger's 100 requests within the guardrails",
-        ),
+        (Tally(), Tally(), None),
+        (Tally(1000), Tally(99, 99, 99), None),
+        (Tally(1000), Tally(100), None),
+        (Tally(1000), Tally(100, errors=2, slow=5), None),
         (
             Tally(2000, errors=10),
             Tally(100, errors=3),
-            True,
             "3 of the challenger's 100 requests failed (3.0 %), against 0.5 % of the champion's 2000: "
             "more than 2.0 % more",
         ),
         (
             Tally(1000, slow=10),
             Tally(200, slow=13),
-            True,
             "13 of the challenger's 200 requests took longer than 50 ms (6.5 %), against 1.0 % of the champion's 1000: "
             "more than 5.0 % more",
         ),
         (
             Tally(),
             Tally(100, slow=6),
-            True,
             "6 of the challenger's 100 requests took longer than 50 ms (6.0 %), against 0.0 % of the champion's 0: "
             "more than 5.0 % more",
         ),
     ],
 )
 def test_a_challenger_worse_than_the_guardrails_is_stopped(
-    champion: Tally, challenger: Tally, stop: bool, reason: str
+    champion: Tally, challenger: Tally, reason: str | None
 ) -> None:
-    assert decide_stop(champion, challenger, RAILS) == StopDecision(stop, reason)
+    assert decide_stop(champion, challenger, RAILS) == reason
 
 
 @given(st.integers(100, 10_000), st.floats(0, 1), st.floats(0, 1))
 def test_what_hits_both_arms_alike_stops_neither(requests: int, errors: float, slow: float) -> None:
     both = Tally(requests, int(errors * requests), int(slow * requests))
-    assert not decide_stop(both, both, RAILS).stop
+    assert decide_stop(both, both, RAILS) is None
 
 
 @given(
@@ -133,16 +129,21 @@ def test_what_hits_both_arms_alike_stops_neither(requests: int, errors: float, s
     st.integers(0, 1000),
 )
 def test_more_errors_never_undo_a_stop(champion: Tally, errors: int, more: int) -> None:
-    if decide_stop(champion, Tally(1000, min(errors, 1000)), RAILS).stop:
-        assert decide_stop(champion, Tally(1000, min(errors + more, 1000)), RAILS).stop
+    if decide_stop(champion, Tally(1000, min(errors, 1000)), RAILS):
+        assert decide_stop(champion, Tally(1000, min(errors + more, 1000)), RAILS)
 
 
 def test_a_stopped_challenger_answers_nothing() -> None:
-    canary = configured("canary")
+    canary = replace(configured("canary"), shadow=True)
     assert canary.needs_challenger
-    assert {choose_arm(key, canary) for key in KEYS} == {Arm.CHAMPION, Arm.CHALLENGER}
-    assert {choose_arm(key, canary.stopped()) for key in KEYS} == {Arm.CHAMPION}
-    assert not canary.stopped().needs_challenger
+    worker = Worker(model=None, reason=None, challenger=Model.model_construct(version=2))
+    shared_state: dict[object, object] = {0: WorkerState((worker,), (None,), 0)}
+    rollout = Rollout(canary, shared_state)
+    rollout.agree()
+    assert ({rollout.choose(key) for key in KEYS}, rollout.shadow) == ({Arm.CHAMPION, Arm.CHALLENGER}, True)
+    shared_state[f"{STOP} 2"] = "it fails"
+    rollout.agree()
+    assert ({rollout.choose(key) for key in KEYS}, rollout.shadow) == ({Arm.CHAMPION}, False)
 
 
 @pytest.mark.parametrize(
