@@ -229,7 +229,9 @@ def test_configurations_are_read_in_threads_and_within_another_program_of_hydra(
 def test_minutes_make_the_hours_that_process_makes(stored: Path, hours: pl.DataFrame) -> None:
     minutes = pl.read_parquet(stored / "data/raw/XAGUSD/*.parquet").sort("ts")
     of_frame = lstm_ts.read_bars(minutes, symbol="XAGUSD").frame
-    of_files = lstm_ts.read_bars(stored / "data/raw/XAGUSD/*.parquet", symbol="XAGUSD").frame
+    files = stored / "data/raw/XAGUSD/*.parquet"
+    of_files = lstm_ts.read_bars(files, symbol="XAGUSD").frame
+    assert lstm_ts.read_bars(files, symbol="XAGUSD", source="synthetic, mine").source == "synthetic, mine"
     assert of_frame.equals(of_files)
     assert of_frame.equals(hours.filter(pl.col("ts") <= of_frame["ts"][-1]))
     assert hours.height - of_frame.height <= 1  # whose last minutes had no tick
@@ -292,6 +294,12 @@ def test_what_is_unusual_is_told(
         (lambda model, hours: model.save("x" * 300), ConfigError, "File name too long"),
         (lambda model, hours: model.save("a\0b"), ConfigError, r"got 'a\\x00b': embedded null"),
         (lambda model, hours: lstm_ts.synthetic_bars("FOO"), ConfigError, "XAUUSD, got FOO; choose one of them"),
+        (
+            lambda model, hours: lstm_ts.synthetic_bars(start="2021-01-01"),
+            ConfigError,
+            "^Expected start before end and before now, got 2021-01-01 and 2020-01-01; move one of them$",
+        ),
+        (lambda model, hours: lstm_ts.synthetic_bars(seed=-1), ConfigError, "^Expected seed as a whole number"),
     ],
 )
 def test_what_a_model_cannot_do_is_told_with_what_python_can(
@@ -379,6 +387,7 @@ def test_bars_that_nobody_can_use_are_one_sentence(hours: pl.DataFrame, change: 
         ({"net": "gruu"}, f"Expected net= with one of {list_group('net')}, got gruu"),
         ({"experiment": "quick"}, "Expected +experiment= with one of"),
         ({"symbol": "XAUUSD"}, "got symbol; leave them out"),
+        ({"symbol.name": "XAUUSD", "min_minutes_share": 0.9}, "got min_minutes_share, symbol.name; leave them out"),
         ({"levels": [0.9, 0.1]}, "Expected ascending levels"),
         ({"tsteps": 20000}, "session hours"),
         ({"warm_start": "${nope}"}, "got: Interpolation key 'nope' not found; correct them"),

@@ -95,6 +95,7 @@ def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     assert read_command_line(["folder=~/x"], "backup") == ['folder="/home/of (x)/x"']
     assert read_command_line(["home=~/x"], "pipeline") == ['home="/home/of (x)/x"']
+    assert read_command_line(["warm_start=~/x"], "train") == ['warm_start="/home/of (x)/x"']
 
 
 @pytest.mark.parametrize("start", ["scratch", "champion", "both"])

@@ -23,7 +23,8 @@ from lstm_ts.processors import wait_passively
 from lstm_ts.scoring.scores import compute_scores
 
 # Settings of the command alone:
-NOT_HERE = {"symbol", "symbols", "paths", "logger", "ckpt_path", "lightgbm_steps", "garch"}
+NOT_HERE = {"symbol", "symbols", "paths", "logger", "log", "registry", "ckpt_path", "lightgbm_steps", "garch"}
+NOT_HERE |= {"min_minutes_share", "max_unknown_share", "max_mismatch"}  # of reading bars
 ONE_FIT = RLock()  # at a time: seed, threads and exporter of PyTorch are those of the process
 
 
@@ -65,7 +66,7 @@ def fit(bars: HourlyBars[Any], *more: HourlyBars[Any], **settings: Any) -> Train
 
 def _compose(bars: Sequence[HourlyBars[Any]], settings: Mapping[str, Any]) -> Any:
     """The configuration of a training on these bars, whose symbols need no file."""
-    if wrong := sorted(settings.keys() & NOT_HERE):
+    if wrong := sorted(key for key in settings if key.partition(".")[0] in NOT_HERE):
         raise ConfigError(f"Expected values that say how to train, got {', '.join(wrong)}; leave them out")
     if foreign := [type(each).__name__ for each in bars if not isinstance(each, HourlyBars)]:
         raise ConfigError(

@@ -126,7 +126,7 @@ def read_bars(
     settings: dict[str, Any] = {"symbol": found.name, "zone": zone and str(zone), "dates": dates, "decimal": decimal}
     settings |= {"price_factor": price_factor, "stamps": stamps}
     with own_keys():
-        return _read(_open(data, source, settings), found, pandas=is_pandas(data))
+        return _read(_open(data, source, settings), found, name=source, pandas=is_pandas(data))
 
 
 @cache
@@ -182,11 +182,11 @@ def _open(data: Any, name: str | None, settings: Mapping[str, Any]) -> Source:
     return FrameSource(to_polars(data), name=name or "a frame", **settings)
 
 
-def _read(source: Source, symbol: Symbol, *, pandas: bool) -> HourlyBars[Any]:
+def _read(source: Source, symbol: Symbol, *, name: str | None = None, pandas: bool) -> HourlyBars[Any]:
     hourly_bars, rejected = read_hourly_bars(source, symbol.session, **_read_limits())
     if rejected:
         log.warning("%d bad rows of %s left out", rejected, source.name)
-    return HourlyBars(SymbolBars(symbol, hourly_bars, source.name), rejected, pandas)
+    return HourlyBars(SymbolBars(symbol, hourly_bars, name or source.name), rejected, pandas)
 
 
 def synthetic_bars(
@@ -203,5 +203,6 @@ def synthetic_bars(
         raise ConfigError(f"Expected a symbol among {', '.join(_symbol_names())}, got {symbol}; choose one of them")
     check_process(os.getpid())
     own = {"source.start": start, "source.end": end, "source.seed": seed, "source.signal": signal}
-    cfg = compose("ingest", to_overrides({"symbol": symbol, "source": "synthetic", **own}))
-    return _read(construct(cfg.source), construct(cfg.symbol), pandas=False)
+    with own_keys():
+        cfg = compose("ingest", to_overrides({"symbol": symbol, "source": "synthetic", **own}))
+        return _read(construct(cfg.source), construct(cfg.symbol), pandas=False)

@@ -27,7 +27,7 @@ INFO = ("-i", "--info")  # whose value may be left out
 INFOS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 NEAR_FLAG = 0.8
 PATHS = {"model", "bars", "source.paths", "paths.data", "paths.outputs", "to", "api_keys.file", "ckpt_path"}
-PATHS |= {"folder", "home"}
+PATHS |= {"folder", "home", "warm_start"}
 
 
 def read_command_line(arguments: Sequence[str], command: str) -> list[str]:

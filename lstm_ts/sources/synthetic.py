@@ -98,9 +98,11 @@ class Synthetic:
         first, last = utc(start), utc(end)
         now = clock.now()
         if first is None or last is None or not first < min(last, now):
-            raise ConfigError(f"Expected source.start before source.end and before now, got {start} and {end}")
+            raise ConfigError(
+                f"Expected source.start before source.end and before now, got {start} and {end}; move one of them"
+            )
         if first.year < FIRST_YEAR:
-            raise ConfigError(f"Expected source.start from {FIRST_YEAR} on, got {start}")
+            raise ConfigError(f"Expected source.start from {FIRST_YEAR} on, got {start}; move it")
         if not isinstance(seed, int) or seed < 0:
             raise ConfigError(f"Expected source.seed as a whole number of at least 0, got {seed}")
         if signal not in get_args(Signal):
