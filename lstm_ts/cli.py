@@ -192,17 +192,25 @@ def _one_sentence() -> Iterator[None]:
     try:
         with exit_without_reader():
             yield
-    except KeyboardInterrupt:
-        log.warning("Stopped by Ctrl-C")
-        sys.exit(INTERRUPTED)
     except JobRefused:
         sys.exit(MISTAKE)
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
+        if _was_interrupted(error):
+            log.warning("Stopped by Ctrl-C")
+            sys.exit(INTERRUPTED)
+        assert isinstance(error, Exception)
         sentence = describe_error(error)
         if sentence is None or os.environ.get(TRACEBACKS) == "1":
             raise
         logs.print_error(sentence)
         sys.exit(MISTAKE)
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Return whether Ctrl-C came first: a library's clean-up after it may end in an error of its own."""
+    while error and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def launch(cfg: DictConfig, task: Callable[[DictConfig], None], jobs: Sequence[Sequence[str]]) -> None:

@@ -17,6 +17,7 @@ import pytest
 from commands import list_group, mistake, run, succeed
 from processes import ROOT, WAIT_S, child, output, python, read_line, wait_for
 
+from lstm_ts.cli import _one_sentence
 from lstm_ts.commands import COMMANDS
 from lstm_ts.errors import ConfigError
 from lstm_ts.model.baselines import BASELINES
@@ -360,6 +361,15 @@ def test_ctrl_c_stays_as_it_is_in_a_program_that_imports_lstm_ts(tmp_path: Path)
     assert done.stdout == "default_int_handler\n"
 
 
+def test_ctrl_c_is_told_where_an_error_of_a_clean_up_follows_it() -> None:
+    with pytest.raises(SystemExit) as ended, _one_sentence():
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise KeyError("of the clean-up")
+    assert ended.value.code == 128 + signal.SIGINT
+
+
 @pytest.mark.slow
 def test_ctrl_c_leaves_no_traceback(tmp_path: Path) -> None:
     """Neither while libraries are imported nor at work."""
@@ -367,7 +377,7 @@ def test_ctrl_c_leaves_no_traceback(tmp_path: Path) -> None:
     command = ["-m", "lstm_ts.ingest", *paths, "source.start=2000-01-01", "source.end=2008-01-01"]
     interrupt_import(command, "sqlalchemy.engine")
     with child(python(*command), stderr=subprocess.PIPE) as working:
-        wait_for(lambda: list(tmp_path.glob("outputs/**/.hydra")), process=working)
+        wait_for((tmp_path / "outputs/registry/ledger.db").exists, process=working)
         working.send_signal(signal.SIGINT)
         _, said = output(working)
     assert working.returncode == 128 + signal.SIGINT and said.splitlines()[-1].endswith("Stopped by Ctrl-C")
