@@ -3,8 +3,7 @@
 Each run continues where the last one ended; a run that finds nothing new changes nothing. Its state lies in the ledger,
 and outcomes are written in one transaction: a killed run loses none, and the next one duplicates none.
 
-Exit code 3: a version has drifted, so a retraining is due; at most once a day. 1: an alert did not arrive, which the
-log says where the exit code is 3.
+Exit code 3: drift, so a retraining is due, at most once a day. 1: an alert did not arrive; with 3, the log says so.
 """
 
 import logging
